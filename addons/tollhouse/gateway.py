@@ -73,6 +73,7 @@ from tollhouse.call_counts import CallCounts
 from tollhouse.cannot_start import GatewayError, told
 from tollhouse.concluding import Concluding
 from tollhouse.config.load import Address, Config, catalog, own_prices
+from tollhouse.control.actor import Actor
 from tollhouse.control.key_desk import KeyDesk
 from tollhouse.control.operations import Operations
 from tollhouse.control.overview import Overview
@@ -119,6 +120,7 @@ from tollhouse.upkeep import Upkeep
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractResolver
 
+    from tollhouse.control.people_desk import PeopleDesk
     from tollhouse.credential.vault.auth import Unwrapped
     from tollhouse.site.metrics import Metrics
     from tollhouse.site.totals import Families
@@ -437,6 +439,7 @@ class Gateway:
             self.ledger,
             keys=keys,
             overview=Overview(self.directory, self.ledger, self.history),
+            people=self._open_people(),
             reload_prices=self.prices.reload,
             alerts=AlertDesk(receivers, outbox),
         )
@@ -484,6 +487,17 @@ class Gateway:
         self.on_stop(self.entrances.close)
         if self.addons is not None:
             await self.addons.running()
+
+    def _open_people(self) -> PeopleDesk | None:
+        oidc = self.config.admin.oidc
+        if oidc is None:
+            return None
+        # Not every gateway needs its library.
+        from tollhouse.control.people_desk import open_people, open_provider
+
+        provider = open_provider(self.config, oidc, self._proxies, self.secrets, self._wall_clock)
+        self.on_stop(provider.close)
+        return open_people(oidc, provider, self.directory)
 
     async def _open_control(self) -> None:
         self.control = ControlServer(self.config.state.directory, self.operations)
@@ -533,11 +547,13 @@ class Gateway:
         self.on_stop(site.close)
         self.addresses["admin"] = str(Address(host, port))
 
-    async def _perform(self, name: str, arguments: Mapping[str, Any]) -> Any:
+    async def _perform(
+        self, name: str, arguments: Mapping[str, Any], by: Actor | None = None
+    ) -> Any:
         """The admin listener is there before the operations are."""
         if not self._has_listeners:
             raise OperationRefused("the gateway is starting: try again in a moment", 503)
-        return await self.operations.perform(name, arguments)
+        return await self.operations.perform(name, arguments, by)
 
     def metrics(self) -> Metrics:
         """What this process counts. For a gateway whose road is open."""

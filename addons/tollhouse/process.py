@@ -51,6 +51,7 @@ def run(config: Config, workers: int | None = None, *, judge: bool = False) -> i
         format="tollhouse: %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+    logging.getLogger("tollhouse.audit").setLevel(logging.INFO)
     inherited = Inheritance.taken(os.environ, time.monotonic())
     size = 1 if config.redis.embedded else min(workers or cores(), MOST_WORKERS)
     if size > 1 and (name := taken_once(config)):

@@ -80,6 +80,43 @@ async def test_all_is_well(write) -> None:
     assert "There is no CA yet." in said(findings, "ok")
 
 
+@pytest.mark.parametrize(
+    ("listen", "admin", "level", "words"),
+    [
+        ("127.0.0.1:0", "api = true", "ok", "The admin API is at 127.0.0.1:0/api/v1."),
+        ("off", "api = true", "error", "admin.api has no effect."),
+        ("0.0.0.0:0", "api = true", "warn", "refuses each request from another machine"),
+        ("0.0.0.0:0", "api = true\nunsafe_plaintext = true", "warn", "cross the network readable"),
+    ],
+)
+async def test_the_admin_api(write, listen: str, admin: str, level: str, words: str) -> None:
+    """Whether it can be reached, and whether its tokens would be read on the way."""
+    opened = f'[listen]\nproxy = "127.0.0.1:0"\nbase_url = "off"\nadmin = "{listen}"\n'
+    findings = await run(write(opened, VAULT, REDIS, f"[admin]\n{admin}\n"))
+    assert words in said(findings, level)
+
+
+OIDC = """[admin.oidc]
+issuer = "https://127.0.0.1:1"
+client_id = "tollhouse"
+redirect_url = "{redirect}"
+admins = {{ groups = "ops" }}
+"""
+
+
+async def test_people(write) -> None:
+    """A provider that is away, a way back that leads nowhere, and ID tokens that would open the API."""
+    findings = await run(
+        write(LISTEN, VAULT, REDIS, OIDC.format(redirect="https://toll.example/oidc/callback"))
+    )
+    assert "https://127.0.0.1:1 can't be used." in said(findings, "error")
+    assert 'Add "toll.example" to listen.base_url_hosts.' in said(findings, "error")
+    local = OIDC.format(redirect="http://127.0.0.1:9090/oidc/callback")
+    findings = await run(write(LISTEN, VAULT, REDIS, local + 'audience = "tollhouse"\n'))
+    assert "redirect_url" not in said(findings, "error")
+    assert "admin.oidc.audience has the client_id." in said(findings, "warn")
+
+
 async def test_makes_nothing(write, tmp_path: Path) -> None:
     """A check leaves the directory as it found it."""
     await run(write(LISTEN, VAULT, REDIS))

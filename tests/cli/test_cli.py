@@ -234,8 +234,14 @@ async def test_running_gateway_is_asked(config: Path) -> None:
         assert [info.id for info in await directory.tokens()] == [token_id(created.stdout.strip())]
         refused = await asyncio.to_thread(shell, "budget", "show", "q", code=1)
         assert refused.stderr.startswith("tollhouse: project q does not exist")
+        logged = await asyncio.to_thread(shell.json, "audit", "--since", "1h")
+        assert [(r["via"], r["by"]) for r in logged] == [("command", f"uid:{os.getuid()}")] * 2
+        assert "project:p" in (await asyncio.to_thread(shell, "audit")).stdout
+        assert created.stdout.strip() not in str(logged)
         await control.close()
         await ledger.close()
+    # What the embedded store keeps has the log in it.
+    assert await asyncio.to_thread(shell.json, "audit") == logged
     assert [info["id"] for info in await asyncio.to_thread(shell.json, "token", "list")] == [
         token_id(created.stdout.strip())
     ]

@@ -129,7 +129,7 @@ def test_socket_is_private_whatever_the_umask(state: Path) -> None:
         (post("/operations/project_list", b"[" * 100_000), 400, "not JSON"),
         (post("/operations/project_list", b"[]"), 400, "not a JSON object"),
         (post("/operations/project_list", b'{"x": 1}'), 400, "x: "),
-        (post("/operations/project_show", b'{"project": "p"}'), 409, "does not exist"),
+        (post("/operations/project_show", b'{"project": "p"}'), 404, "does not exist"),
         (post("/operations/project_list", b" " * 1_100_000), 413, ""),
         (post("/operations/../project_list", b"{}"), 404, ""),
         (b"GET /operations/project_list HTTP/1.1\r\nHost: c\r\nConnection: close\r\n\r\n", 405, ""),
@@ -147,7 +147,7 @@ async def test_a_failure_is_told_by_its_type_only(state: Path) -> None:
     """What an unforeseen exception says could hold an argument."""
 
     class Broken(Operations):
-        async def perform(self, name: str, arguments: Any) -> Any:
+        async def perform(self, name: str, arguments: Any, by: Any = None) -> Any:
             raise RuntimeError("gate_secret")
 
     redis = connect("embedded", state)

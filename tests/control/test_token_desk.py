@@ -22,6 +22,7 @@ async def test_token_is_made_listed_and_revoked(
     assert well_formed(token)
     assert made == {
         "id": made["id"],
+        "kind": "gate",
         "tenant": "acme",
         "projects": ["p"],
         "label": "ci",

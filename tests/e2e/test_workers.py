@@ -150,6 +150,44 @@ def test_two_workers_share_the_calls(two: Road) -> None:
     assert counted["tollhouse_workers"] == 2
 
 
+def test_the_admin_api_of_several_workers(tmp_path: Path) -> None:
+    """The desk takes it, a worker does it, and the log says whose token it was; a command's change names its user."""
+    with open_road(tmp_path, stores="real", workers=2, settings={"admin": {"api": True}}) as road:
+        made = json.loads(road.gateway.tollhouse("token", "create", "--admin", "--json"))
+        api = httpx2.Client(
+            base_url=f"http://{road.gateway.admin}/api/v1",
+            headers={"Authorization": f"Bearer {made['token']}"},
+            trust_env=False,
+        )
+        for status in (201, 200):
+            put = api.put("/projects/several", json={"tenant": "acme", "limits": ["1 usd/day"]})
+            assert put.status_code == status
+        assert json.loads(road.gateway.tollhouse("project", "show", "several", "--json"))
+        found = json.loads(road.gateway.tollhouse("audit", "--json"))
+        by = {record["target"]: (record["via"], record["by"]) for record in found}
+        assert by["project:several"] == ("api", made["id"])
+        assert by[f"token:{made['id']}"] == ("command", f"uid:{os.getuid()}")
+        assert api.get("/projects/nobody").status_code == 404
+        until(lambda: '"target":"project:several"' in road.gateway.stderr, "a line of the log")
+        assert made["token"] not in road.gateway.stderr
+        # The desk has the file as it is after a reload.
+        with road.gateway.config.open("a") as file:
+            file.write('\n[projects.several]\ntenant = "acme"\n')
+        road.gateway.tollhouse("reload")
+
+        def of_the_file() -> bool:
+            try:
+                return bool(api.get("/projects/several").json()["source"] == "file")
+            except httpx2.TransportError:
+                return False
+
+        until(of_the_file, "the desk knows that the project is the file's")
+        assert api.delete("/projects/several").status_code == 409
+        last = json.loads(road.gateway.tollhouse("audit", "--json"))[-1]
+        assert (last["via"], last["target"]) == ("file", "project:several")
+        assert (last["before"]["limits"], last["after"]["limits"]) == (["1 usd/day"], [])
+
+
 def test_the_supervisor_has_one_thread_and_no_connection(two: Road) -> None:
     """Each child begins as a copy of it."""
     process = psutil.Process(two.gateway.pid)

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 
+from tollhouse.accounts.paged import Pages
 from tollhouse.accounts.remembered import Remembered
 from tollhouse.accounts.stored import TokenInfo, decode, encode
 from tollhouse.accounts.token import digest, token_id, well_formed
@@ -57,6 +58,7 @@ class Directory:
         timeout_s: float = COMMAND_TIMEOUT_S,
     ) -> None:
         self._redis = redis
+        self.pages = Pages(redis)
         self._timeout_s = timeout_s
         self._clock = clock
         self._now = now
@@ -65,7 +67,7 @@ class Directory:
         self._refreshed = float("-inf")
         self._reads = asyncio.Semaphore(READS_AT_ONCE)
         noted = remembered or _Nobody()
-        self._projects = _cached(self._read_project, clock, noted.note_project)
+        self._projects = _cached(self.read_project, clock, noted.note_project)
         self._tokens = _cached(self._read_token, clock, noted.note_token)
 
     async def set_project(self, project: Project) -> None:
@@ -84,6 +86,11 @@ class Directory:
     async def get_project(self, project_id: str) -> Project | None:
         """The project, from the cache if it is there. None if there is none."""
         return await self._projects.get(project_id)
+
+    async def read_project(self, project_id: str) -> Project | None:
+        """The project as Redis has it now. It is not read from the cache."""
+        text = await self._read(names.PROJECTS, project_id)
+        return None if text is None else decode(Project, text)
 
     async def projects(self) -> list[Project]:
         """All projects, sorted by id. They are not read from the cache."""
@@ -132,7 +139,7 @@ class Directory:
         if not wanted:
             raise ValueError("a token needs at least one project that it may charge")
         for name in wanted:
-            project = await self._read_project(name)
+            project = await self.read_project(name)
             if project is None:
                 raise ValueError(
                     f"there is no project {name!r}: make it with `tollhouse project set`"
@@ -151,15 +158,21 @@ class Directory:
         return info
 
     async def add_viewer(
-        self, token: str, tenant: str, expires_at: float | None = None, label: str = ""
+        self,
+        token: str,
+        tenant: str,
+        expires_at: float | None = None,
+        label: str = "",
+        *,
+        admin: bool = False,
     ) -> TokenInfo:
         """Lets ``token`` see the status page of ``tenant``, or of all where it is empty. It is for no project, so that it can
-        charge nothing. Raises `ValueError` as `add_token`."""
+        charge nothing. An ``admin`` may change things as well. Raises `ValueError` as `add_token`."""
         if not well_formed(token):
             raise ValueError(_NOT_OURS)
         if tenant:
             check_id("tenant", tenant)
-        info = TokenInfo(token_id(token), tenant, (), label, self._now(), expires_at)
+        info = TokenInfo(token_id(token), tenant, (), label, self._now(), expires_at, admin=admin)
         await self._add(token, info)
         return info
 
@@ -360,13 +373,6 @@ class Directory:
                 self._saved()
                 return changed
         raise _contended(token_id)
-
-    async def _read_project(self, project_id: str) -> Project | None:
-        return (
-            None
-            if (text := await self._read(names.PROJECTS, project_id)) is None
-            else decode(Project, text)
-        )
 
     async def _read_token(self, key: str) -> TokenInfo | None:
         text = await self._read(names.TOKENS, key)

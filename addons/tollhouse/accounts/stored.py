@@ -26,6 +26,8 @@ class TokenInfo:
     charged_as: str = ""
     """The token whose limits count: the first of the tokens from which this one was rotated. Empty:
     itself."""
+    admin: bool = False
+    """It may change projects, limits and tokens through the admin API, and charges nothing."""
 
     def identity(self) -> Identity:
         """Whom a call with this token is made by."""
@@ -45,7 +47,7 @@ class TokenInfo:
 def encode(value: Project | TokenInfo) -> str:
     """The JSON of a record."""
     saved = asdict(value)
-    for name, default in (("estimate", "typical"), ("login", "strip")):
+    for name, default in (("estimate", "typical"), ("login", "strip"), ("admin", False)):
         # A default is left out, so that a gateway of an earlier version beside this one can read
         # the record.
         if saved.get(name) == default:

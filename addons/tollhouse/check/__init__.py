@@ -2,6 +2,7 @@
 changes nothing.
 
 check         the order of the looks
+admin_listener  what [admin] opens, and to whom
 fallback_prices  whether a fallback has a price for what it may be asked for
 collector     the collector of telemetry: does it take spans
 finding       one thing that it has to say

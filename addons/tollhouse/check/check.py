@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from tollhouse.check.admin_listener import check_admin, check_people
 from tollhouse.check.collector import check_collector
 from tollhouse.check.fallback_prices import check_fallbacks
 from tollhouse.check.finding import Clock, Finding, worst
@@ -38,7 +39,12 @@ async def check(
         return [_problem(problem) for problem in error.problems]
     not_yet = [_problem(problem) for problem in unenforced(config)]
     findings = not_yet or [Finding("ok", f"{config.path} is sound.")]
-    findings += [*_exposure(config), *_environment(config, environ), *check_openings(config)]
+    findings += [
+        *_exposure(config),
+        *check_admin(config),
+        *_environment(config, environ),
+        *check_openings(config),
+    ]
     findings += check_fallbacks(config)
     findings += [*check_ca(config, clock), *check_files(config, clock), *check_addons(config)]
     for reached in await asyncio.gather(
@@ -47,6 +53,7 @@ async def check(
         check_federation(config),
         check_ports(config),
         check_issuers(config),
+        check_people(config),
         check_receivers(config),
         check_collector(config, environ),
     ):
@@ -76,8 +83,7 @@ def _exposure(config: Config) -> Iterator[Finding]:
         yield Finding(
             "warn",
             f"listen.admin {listen.admin} can be reached from other machines.",
-            "It changes nothing and shows no secret, but it does show whether the gateway is ready and why not, how much "
-            "is called, and the paths and fingerprints of the keys.",
+            "It shows everybody whether the gateway is ready and why not, and to who has a token what is spent.",
             "Use 127.0.0.1, unless probes or Prometheus come from elsewhere, and let the network keep others away.",
         )
     if listen.base_url is not None and not listen.base_url.is_loopback:

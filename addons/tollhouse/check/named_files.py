@@ -92,6 +92,10 @@ def check_files(config: Config, clock: Clock) -> Iterator[Finding]:
         for index, entry in enumerate(config.identity.jwt)
         if isinstance(entry.upstream_proxy, UpstreamProxyConfig)
     ]
+    if config.admin.oidc is not None and isinstance(
+        config.admin.oidc.upstream_proxy, UpstreamProxyConfig
+    ):
+        proxies.append(("admin.oidc.upstream_proxy", config.admin.oidc.upstream_proxy))
     proxies += [
         (f"alerts[{index}].upstream_proxy", entry.upstream_proxy)
         for index, entry in enumerate(config.alerts)
@@ -102,6 +106,8 @@ def check_files(config: Config, clock: Clock) -> Iterator[Finding]:
     bundles += [
         (f"identity.jwt[{n}].ca_file", entry.ca_file) for n, entry in enumerate(config.identity.jwt)
     ]
+    if config.admin.oidc is not None:
+        bundles.append(("admin.oidc.ca_file", config.admin.oidc.ca_file))
     if config.identity.mtls is not None:
         bundles.append(("identity.mtls.ca_file", config.identity.mtls.ca_file))
     if config.vault.proxy is not None:
@@ -224,6 +230,10 @@ def _readable_by_others(config: Config) -> Iterator[Finding]:
         secrets.append((auth.token_file, "a token of Vault"))
     if config.listen.tls is not None:
         secrets.append((config.listen.tls.key_file, "the key of the listeners' certificate"))
+    if config.admin.tls is not None:
+        secrets.append((config.admin.tls.key_file, "the key of the admin listener's certificate"))
+    if config.admin.oidc is not None and config.admin.oidc.client_secret_file is not None:
+        secrets.append((config.admin.oidc.client_secret_file, "our secret at the OpenID provider"))
     for entry in config.alerts:
         if entry.to is not None and entry.speaks == "slack":
             secrets.append((config.path, f"the URL of {entry.called}, by which messages are sent"))

@@ -16,7 +16,8 @@ policy         `policy render`
 explain        `explain`
 top            `top`
 export         `export calls|ocsf|focus`
-schema         `schema call`
+audit          `audit`
+schema         `schema call|api`
 doctor         `doctor`
 execute        `exec` and `env`
 command_token  its token: given, or made and kept valid while it runs

@@ -9,6 +9,7 @@ import click
 
 from tollhouse.cli import (
     alerts,
+    audit,
     budget,
     ca,
     doctor,
@@ -73,6 +74,7 @@ for _command in (
     explain.explain,
     top.top,
     export.export,
+    audit.audit,
     schema.schema,
     doctor.doctor,
     execute.execute,

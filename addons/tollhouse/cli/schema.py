@@ -1,4 +1,4 @@
-"""`tollhouse schema call`."""
+"""`tollhouse schema call|api`."""
 
 from __future__ import annotations
 
@@ -20,3 +20,13 @@ def schema_call() -> None:
     from tollhouse.exports import published
 
     click.echo(published.text("call"), nl=False)
+
+
+@schema.command("api")
+@config_option
+def schema_api() -> None:
+    """Print the OpenAPI document of the admin API, as `/api/v1/openapi.json` has it."""
+    from tollhouse.cli import render
+    from tollhouse.site.api_document import document
+
+    click.echo(render.as_json(document()))

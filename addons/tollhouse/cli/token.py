@@ -34,6 +34,11 @@ def token() -> None:
     is_flag=True,
     help="For no project: it can charge nothing, and sees the status page and the metrics.",
 )
+@click.option(
+    "--admin",
+    is_flag=True,
+    help="For no project: it can charge nothing, and changes projects, limits and tokens through the admin API.",
+)
 @click.option("--tenant", default="", metavar="NAME", help="With --view: of this tenant alone.")
 @click.option(
     "--expires",
@@ -47,6 +52,7 @@ def token() -> None:
 def token_create(
     projects: tuple[str, ...],
     view: bool,
+    admin: bool,
     tenant: str,
     expires: float | None,
     label: str,
@@ -57,6 +63,19 @@ def token_create(
 
     The token is alone on stdout: TOKEN=$(tollhouse token create proj_123). It can't be shown again.
     """
+    if admin:
+        if projects or limits or view or tenant:
+            raise click.UsageError(
+                "--admin makes a token that charges nothing and is for all: leave out PROJECT, --limit, --view and --tenant",
+                click.get_current_context(),
+            )
+        config = load()
+        made = perform(config, "admin_create", {"expires_s": expires, "label": label})
+        say(f"{made['id']} may change projects, limits and tokens of all; it is shown only now")
+        if not config.admin.api:
+            say(f"the admin API is off: {config.path} has no [admin] api = true")
+        show(made, as_json, lambda: str(made["token"]))
+        return
     if view:
         if projects or limits:
             raise click.UsageError(
@@ -76,7 +95,7 @@ def token_create(
         )
     if not projects:
         raise click.UsageError(
-            "name the PROJECT that the token may charge, or --view for one that looks",
+            "name the PROJECT that the token may charge, --view for one that looks, or --admin for one that changes",
             click.get_current_context(),
         )
     arguments = {
@@ -103,7 +122,17 @@ def token_list(project: str | None, as_json: bool) -> None:
     def for_people() -> str:
         from tollhouse.cli import render
 
-        headings = ("ID", "TENANT", "PROJECTS", "LABEL", "CREATED", "EXPIRES", "REVOKED", "LIMITS")
+        headings = (
+            "ID",
+            "KIND",
+            "TENANT",
+            "PROJECTS",
+            "LABEL",
+            "CREATED",
+            "EXPIRES",
+            "REVOKED",
+            "LIMITS",
+        )
         return render.table(headings, [list(info.values()) for info in found]) if found else ""
 
     show(found, as_json, for_people)

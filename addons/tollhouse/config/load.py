@@ -17,13 +17,14 @@ from pydantic import TypeAdapter, ValidationError
 from tollhouse import files
 from tollhouse.companions import AGENTS, Passable, PassableHost
 from tollhouse.config.addresses import Address
+from tollhouse.config.admin_rules import admin_rules
+from tollhouse.config.admin_tables import AdminConfig, OidcConfig
 from tollhouse.config.alert_rules import alert_rules
 from tollhouse.config.alert_tables import AlertConfig
 from tollhouse.config.entries import merged, way
 from tollhouse.config.exchanges import issuer_rules
 from tollhouse.config.models import (
     AddonsConfig,
-    AdminConfig,
     CaConfig,
     CompanionConfig,
     HeadersConfig,
@@ -267,8 +268,8 @@ def token_proxy(config: Config) -> UpstreamProxy | None:
     return way(config.upstream.proxy)
 
 
-def issuer_proxy(config: Config, entry: JwtIssuerConfig) -> UpstreamProxy | None:
-    """The way to the keys of an issuer."""
+def issuer_proxy(config: Config, entry: JwtIssuerConfig | OidcConfig) -> UpstreamProxy | None:
+    """The way to an issuer."""
     return way(config.upstream.proxy if entry.upstream_proxy == "on" else entry.upstream_proxy)
 
 
@@ -350,6 +351,8 @@ def _between(
             parts.get("alerts", ()),
         )
         yield from issuer_rules(parts["vault"], parts["providers"])
+    if {"admin", "listen", "upstream", "vault"} <= parts.keys():
+        yield from admin_rules(parts["admin"], parts["listen"], parts["upstream"], parts["vault"])
     if {"identity", "listen"} <= parts.keys():
         yield from identity_rules(parts["identity"], parts["listen"])
     if "providers" in parts:

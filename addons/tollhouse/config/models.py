@@ -1,5 +1,6 @@
 """The tables of tollhouse.toml, each a frozen pydantic model. Their keys are a contract: tests/data/reference.toml. Those of
-the stores, of prices, and of what is around the gateway stand in `store_tables`, `price_tables` and `surroundings`.
+the stores, of prices, of the admin listener, and of what is around the gateway stand in `store_tables`, `price_tables`,
+`admin_tables` and `surroundings`.
 
 A model judges its own values one by one; what depends on two keys is in `config.rules`. Everything is strict:
 ``"8443"`` is not a number and ``1`` is not a switch.
@@ -65,7 +66,7 @@ class ListenConfig(Table):
     base_url: Listener = Address("127.0.0.1", 8000)
     base_url_hosts: Annotated[tuple[AllowedHost, ...], List] = ("localhost", "127.0.0.1")
     tls: TlsFiles | None = None
-    """For proxy and base_url. The transparent listener sees TLS anyway, and admin has its own (`AdminConfig`)."""
+    """For proxy and base_url. The transparent listener sees TLS anyway, and admin has its own (`admin_tables`)."""
     unsafe_plaintext_listen: bool = False
     http1: Literal["own", "mitmproxy"] = "own"
     """Who speaks HTTP/1 with clients. HTTP/2 is mitmproxy's anyway."""
@@ -77,19 +78,6 @@ class ListenConfig(Table):
         """Each Host that the base URL answers as: those of the file, and the loopback addresses it
         is bound to."""
         return (*self.base_url_hosts, *(self.base_url.own_literals if self.base_url else ()))
-
-
-class AdminConfig(Table):
-    """What the admin listener shows beside its probes."""
-
-    page: bool = True
-    tls: TlsFiles | None = None
-    unsafe_plaintext: bool = False
-    """Tokens are taken without TLS from other hosts than this one."""
-    metrics_projects: Annotated[int, Field(ge=0, le=1000)] = 0
-    """How many projects /metrics names; the others are one."""
-    unsafe_open_metrics: bool = False
-    """/metrics needs no token."""
 
 
 class StateConfig(Table):

@@ -16,9 +16,13 @@ from pydantic import ConfigDict, ValidationError, validate_call
 from tollhouse.accounts.directory import Directory
 from tollhouse.admit.models import check_pattern
 from tollhouse.config.values import Name
+from tollhouse.control.actor import Actor, on_behalf_of, this_user
+from tollhouse.control.audit_desk import AuditDesk
 from tollhouse.control.budget_desk import BudgetDesk
+from tollhouse.control.described import project_json
 from tollhouse.control.overview import Overview
-from tollhouse.control.records_desk import RecordsDesk
+from tollhouse.control.people_desk import PeopleDesk
+from tollhouse.control.records_desk import Count, RecordsDesk
 from tollhouse.control.refusal import Json, OperationRefused, known_project
 from tollhouse.control.settings import project_settings, tenant_settings
 from tollhouse.control.token_desk import TokenDesk
@@ -36,6 +40,10 @@ if TYPE_CHECKING:
     from tollhouse.control.key_desk import KeyDesk
 
 
+_BACK: Final = "taken_back"
+"""In the audit log: what a file has set is as before, because a later part of it could not be set."""
+
+
 class Operations:
     """The operations of `TABLE` on one directory and one ledger.
 
@@ -49,6 +57,7 @@ class Operations:
         *,
         keys: KeyDesk | None = None,
         overview: Overview | None = None,
+        people: PeopleDesk | None = None,
         reload_prices: Callable[[], Awaitable[str]] | None = None,
         alerts: AlertDesk | None = None,
         clock: Callable[[], float] = time.time,
@@ -59,10 +68,12 @@ class Operations:
         self._keys = keys
         self._overview = overview
         self._reload_prices = reload_prices
+        self._people = people
         self._alerts = alerts
         self.tokens = TokenDesk(directory, clock, random_bytes)
         self.budgets = BudgetDesk(directory, ledger, clock)
         self.records = RecordsDesk(directory, ledger)
+        self.audit = AuditDesk(directory, ledger, clock)
 
     @property
     def overview(self) -> Overview:
@@ -70,9 +81,17 @@ class Operations:
             raise OperationRefused("only a running gateway shows its status page")
         return self._overview
 
-    async def perform(self, name: str, arguments: Mapping[str, Any]) -> Any:
-        """Does the operation called ``name``. Its arguments are first judged by the method's
-        signature."""
+    @property
+    def people(self) -> PeopleDesk:
+        if self._people is None:
+            raise OperationRefused("only a running gateway with [admin.oidc] asks who somebody is")
+        return self._people
+
+    async def perform(
+        self, name: str, arguments: Mapping[str, Any], by: Actor | None = None
+    ) -> Any:
+        """Does the operation called ``name``, for ``by``. Its arguments are first judged by the method's
+        signature. What it changes is in the audit log."""
         found = TABLE.get(name)
         if found is None:
             raise OperationRefused(
@@ -82,7 +101,10 @@ class Operations:
             raise OperationRefused("self: Unexpected keyword argument", 400)
         try:
             whose, operation = found
-            return await operation(whose(self), **arguments)
+            with on_behalf_of(by):
+                return await self.audit.watch(
+                    name, arguments, lambda: operation(whose(self), **arguments)
+                )
         except ValidationError as error:
             raise OperationRefused("; ".join(map(_problem, error.errors())), 400) from None
         except LedgerUnavailable as error:
@@ -114,7 +136,7 @@ class Operations:
             project, tenant, limits, unpriced, on_shortfall, models, estimate, login
         )
         await self._directory.set_project(after)
-        return _project(after)
+        return project_json(after)
 
     async def _judged(
         self,
@@ -127,7 +149,7 @@ class Operations:
         estimate: Literal["typical", "worst"] | None = None,
         login: Literal["strip", "pass"] | None = None,
     ) -> Project:
-        old = await self._directory.get_project(project)
+        old = await self._directory.read_project(project)
         if old is None and tenant is None:
             raise OperationRefused(
                 f"project {project} does not exist yet: name its tenant to make it (--tenant acme)"
@@ -159,11 +181,27 @@ class Operations:
 
     async def project_show(self, project: str) -> Json:
         """One project: its tenant, its limits and its settings."""
-        return _project(await known_project(self._directory, project))
+        return project_json(await known_project(self._directory, project))
 
     async def project_list(self) -> list[Json]:
         """All projects as `project_show` gives them, sorted by name."""
-        return [_project(p) for p in sorted(await self._directory.projects(), key=lambda p: p.id)]
+        return [
+            project_json(p) for p in sorted(await self._directory.projects(), key=lambda p: p.id)
+        ]
+
+    async def project_page(self, after: str = "", count: Count = 100) -> list[Json]:
+        """At most ``count`` projects with names behind ``after``, as `project_show` gives them, sorted by name."""
+        return [project_json(p) for p in await self._directory.pages.projects(after, count)]
+
+    async def tenant_show(self, tenant: Name) -> Json:
+        """``{"tenant", "limits"}``. Refused if it has neither a limit nor a project."""
+        limits = await self._limits_of(tenant)
+        if not limits and tenant not in await self._directory.tenants():
+            raise OperationRefused(
+                f"tenant {tenant} has neither a limit nor a project: `tollhouse project list` shows the tenants",
+                404,
+            )
+        return {"tenant": tenant, "limits": limits}
 
     async def project_remove(self, project: str) -> Json:
         """Remove a project and revoke the tokens that were for it alone: ``{"project", "revoked": [ids]}``."""
@@ -171,7 +209,7 @@ class Operations:
         revoked = []
         for info in await self._directory.tokens(project):
             if info.revoked_at is None and tuple(info.projects) == (project,):
-                await self._directory.revoke(info.id)
+                await self.perform("token_revoke", {"token_id": info.id})
                 revoked.append(info.id)
         await self._directory.remove_project(project)
         return {"project": project, "revoked": revoked}
@@ -179,7 +217,8 @@ class Operations:
     async def apply(self, config: Config) -> Json:
         """Put the file's [projects] and [tenants] into the stores. What the file does not name stays as it is."""
         settings = {"projects": project_settings(config), "tenants": tenant_settings(config)}
-        applied: Json = await self.perform("settings_apply", settings)
+        by = Actor("file", name=str(config.path))
+        applied: Json = await self.perform("settings_apply", settings, by)
         return applied
 
     async def settings_apply(
@@ -205,7 +244,9 @@ class Operations:
                 for settings in projects:
                     await self._restore(settings["project"], known.get(settings["project"]))
                 for tenant, before in limits.items():
+                    now = await self._limits_of(tenant)
                     await self._directory.set_tenant(tenant, before)
+                    await self.audit.note(_BACK, "tenant", tenant, now or None, before or None)
             except (LedgerUnavailable, OSError):
                 why = (
                     f"{refused}; some of the projects and tenants may be changed: apply them again"
@@ -218,10 +259,14 @@ class Operations:
         return [limit.limit.text for limit in state.limits]
 
     async def _restore(self, name: str, before: Project | None) -> None:
+        now = await self._directory.read_project(name)
         if before is not None:
             await self._directory.set_project(before)
         else:
             await self._directory.remove_project(name)
+        await self.audit.note(
+            _BACK, "project", name, now and project_json(now), before and project_json(before)
+        )
 
     async def prices_reload(self) -> Json:
         """Has the running gateway take the prices that are kept now: ``{"prices": their name}``."""
@@ -271,19 +316,6 @@ def _problem(detail: ErrorDetails) -> str:
     return f"{where}: {name}{detail['ctx']['error']}"
 
 
-def _project(project: Project) -> Json:
-    return {
-        "project": project.id,
-        "tenant": project.tenant,
-        "limits": list(project.limits),
-        "on_shortfall": project.on_shortfall,
-        "models": list(project.models),
-        "unpriced": project.unpriced,
-        "estimate": project.estimate,
-        "login": project.login,
-    }
-
-
 def _checked(operation: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     return validate_call(config=ConfigDict(strict=True, arbitrary_types_allowed=True))(operation)
 
@@ -292,8 +324,10 @@ _OF_PROJECTS: Final = (
     ("project_set", Operations.project_set),
     ("project_show", Operations.project_show),
     ("project_list", Operations.project_list),
+    ("project_page", Operations.project_page),
     ("project_remove", Operations.project_remove),
     ("tenant_set", Operations.tenant_set),
+    ("tenant_show", Operations.tenant_show),
     ("settings_apply", Operations.settings_apply),
     ("prices_reload", Operations.prices_reload),
     ("key_list", Operations.key_list),
@@ -304,9 +338,12 @@ _OF_PROJECTS: Final = (
 _OF_TOKENS: Final = (
     ("token_create", TokenDesk.create),
     ("viewer_create", TokenDesk.create_viewer),
+    ("admin_create", TokenDesk.create_admin),
     ("token_rotate", TokenDesk.rotate),
     ("token_extend", TokenDesk.extend),
     ("token_list", TokenDesk.listed),
+    ("token_show", TokenDesk.show),
+    ("token_page", TokenDesk.page),
     ("token_revoke", TokenDesk.revoke),
     ("token_restore", TokenDesk.restore),
 )
@@ -324,13 +361,18 @@ _OF_RECORDS: Final = (
     ("export_move", RecordsDesk.export_move),
     ("call_held", RecordsDesk.held),
 )
+_OF_THE_LOG: Final = (("audit", AuditDesk.page),)
 _OF_THE_PAGE: Final = (("viewer", Overview.viewer), ("overview", Overview.show))
+_PERSONS: Final = (PeopleDesk.begin, PeopleDesk.finish, PeopleDesk.bearer, PeopleDesk.stays)
+_OF_PEOPLE: Final = [(f"person_{method.__name__}", method) for method in _PERSONS]
 _Whose = Callable[[Operations], object]
 TABLE: Final[Mapping[str, tuple[_Whose, Callable[..., Awaitable[Any]]]]] = {
     **{name: (lambda own: own, _checked(operation)) for name, operation in _OF_PROJECTS},
     **{name: (lambda own: own.tokens, _checked(operation)) for name, operation in _OF_TOKENS},
     **{name: (lambda own: own.budgets, _checked(operation)) for name, operation in _OF_BUDGETS},
     **{name: (lambda own: own.records, _checked(operation)) for name, operation in _OF_RECORDS},
+    **{name: (lambda own: own.audit, _checked(operation)) for name, operation in _OF_THE_LOG},
+    **{name: (lambda own: own.people, _checked(operation)) for name, operation in _OF_PEOPLE},
     **{name: (lambda own: own.overview, _checked(operation)) for name, operation in _OF_THE_PAGE},
 }
 """Every operation that the control socket answers to: whose method it is, and the method, which judges its arguments first."""
@@ -343,7 +385,9 @@ def perform_once(config: Config, name: str, arguments: Mapping[str, Any]) -> Any
         redis = connect(config.redis.url, config.state.directory)
         ledger = Ledger(redis)
         try:
-            return await Operations(Directory(redis, ledger), ledger).perform(name, arguments)
+            return await Operations(Directory(redis, ledger), ledger).perform(
+                name, arguments, this_user()
+            )
         finally:
             await ledger.close()
 

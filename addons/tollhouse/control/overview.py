@@ -37,6 +37,8 @@ class Viewer:
     label: str
     tenant: str = ""
     projects: tuple[str, ...] | None = None
+    admin: bool = False
+    """May change things through the admin API."""
 
     def sees(self, project: Project) -> bool:
         if self.tenant and project.tenant != self.tenant:
@@ -45,12 +47,18 @@ class Viewer:
 
     def as_json(self) -> Json:
         projects = None if self.projects is None else list(self.projects)
-        return {"id": self.id, "label": self.label, "tenant": self.tenant, "projects": projects}
+        return {
+            "id": self.id,
+            "label": self.label,
+            "tenant": self.tenant,
+            "projects": projects,
+            "admin": self.admin,
+        }
 
     @classmethod
     def of_json(cls, told: Mapping[str, Any]) -> Viewer:
         projects = None if told["projects"] is None else tuple(told["projects"])
-        return cls(told["id"], told["label"], told["tenant"], projects)
+        return cls(told["id"], told["label"], told["tenant"], projects, bool(told.get("admin")))
 
 
 def viewer_of(info: TokenInfo | None, now: float) -> Viewer | None:
@@ -60,7 +68,7 @@ def viewer_of(info: TokenInfo | None, now: float) -> Viewer | None:
         return None
     if info.expires_at is not None and info.expires_at <= now:
         return None
-    return Viewer(info.id, info.label, info.tenant, info.projects or None)
+    return Viewer(info.id, info.label, info.tenant, info.projects or None, info.admin)
 
 
 class Overview:

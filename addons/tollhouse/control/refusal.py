@@ -12,7 +12,7 @@ Json = dict[str, Any]
 
 class OperationRefused(Exception):
     """The text says to a person what happened, why, and what to do. ``status`` is for the control
-    socket: 404 for an operation that does not exist, 400 for arguments that don't fit, 409 for a
+    socket: 404 for an operation, a project or a token that does not exist, 400 for arguments that don't fit, 409 for a
     refusal, 503 for a store that is away."""
 
     def __init__(self, message: str, status: Literal[400, 404, 409, 503] = 409) -> None:
@@ -22,10 +22,12 @@ class OperationRefused(Exception):
 
 async def known_project(directory: Directory, project: str) -> Project:
     """The project of this name. Raises `OperationRefused` if there is none."""
-    found = await directory.get_project(project)
+    # Not of the cache: another gateway may have made it a moment ago.
+    found = await directory.read_project(project)
     if found is None:
         raise OperationRefused(
             f"project {project} does not exist: `tollhouse project list` shows those that do, "
-            f"`tollhouse project set {project} --tenant TENANT` makes it"
+            f"`tollhouse project set {project} --tenant TENANT` makes it",
+            404,
         )
     return found

@@ -6,6 +6,7 @@ open the socket (mode 0600) may do everything that the commands can.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import socket
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from tollhouse.control.actor import Actor, peer_uid, user_actor
 from tollhouse.control.client import SOCKET_NAME, reachable, short_path
 from tollhouse.control.refusal import OperationRefused
 
@@ -25,7 +27,9 @@ _MAX_BODY = 1024 * 1024
 class Performs(Protocol):
     """`Operations`, or who passes on to them."""
 
-    async def perform(self, name: str, arguments: Mapping[str, Any]) -> Any:
+    async def perform(
+        self, name: str, arguments: Mapping[str, Any], by: Actor | None = None
+    ) -> Any:
         """Raises `OperationRefused`."""
 
 
@@ -77,16 +81,22 @@ class ControlServer:
         if not isinstance(arguments, dict):
             return _answer(400, {"error": "The arguments are not a JSON object."})
         try:
-            return _answer(
-                200,
-                {"result": await self._operations.perform(request.match_info["name"], arguments)},
-            )
+            by = await _peer(request)
+            result = await self._operations.perform(request.match_info["name"], arguments, by)
+            return _answer(200, {"result": result})
         except OperationRefused as error:
             return _answer(error.status, {"error": str(error)})
         except Exception as error:  # the type only: a message could carry an argument
             return _answer(
                 500, {"error": f"The gateway failed at this operation ({type(error).__name__})."}
             )
+
+
+async def _peer(request: web.Request) -> Actor | None:
+    """Whose command it is."""
+    connection: Any = request.transport and request.transport.get_extra_info("socket")
+    uid = peer_uid(connection) if connection is not None else None
+    return Actor("command") if uid is None else await asyncio.to_thread(user_actor, uid)
 
 
 def listen(path: Path) -> socket.socket:

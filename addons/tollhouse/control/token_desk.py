@@ -10,9 +10,9 @@ from typing import Final
 
 from tollhouse.accounts import token as gate_token
 from tollhouse.accounts.directory import Directory
-from tollhouse.accounts.stored import TokenInfo
+from tollhouse.control.described import moment, token_json
+from tollhouse.control.records_desk import Count
 from tollhouse.control.refusal import Json, OperationRefused, known_project
-from tollhouse.timestamps import rfc3339
 
 _TOKEN_ID: Final = re.compile(r"tok_[0-9a-f]{16}")
 
@@ -59,7 +59,7 @@ class TokenDesk:
         info = await self._directory.add_token(
             token, names, tenants[0], expires_at, label, limits or []
         )
-        return {"token": token, **_token(info)}
+        return {"token": token, **token_json(info)}
 
     async def create_viewer(
         self, tenant: str = "", expires_s: float | None = None, label: str = ""
@@ -74,7 +74,34 @@ class TokenDesk:
         token = gate_token.mint(self._random_bytes(32))
         expires_at = None if expires_s is None else self._clock() + expires_s
         info = await self._directory.add_viewer(token, tenant, expires_at, label)
-        return {"token": token, **_token(info)}
+        return {"token": token, **token_json(info)}
+
+    async def create_admin(self, expires_s: float | None = None, label: str = "") -> Json:
+        """Mint a token that can charge nothing, and may change projects, limits and tokens through the admin API. As
+        `create`."""
+        _check_seconds("expires_s", expires_s)
+        token = gate_token.mint(self._random_bytes(32))
+        expires_at = None if expires_s is None else self._clock() + expires_s
+        info = await self._directory.add_viewer(token, "", expires_at, label, admin=True)
+        return {"token": token, **token_json(info)}
+
+    async def page(
+        self, after: str = "", count: Count = 100, project: str | None = None
+    ) -> list[Json]:
+        """At most ``count`` entries of `listed` with ids behind ``after``, sorted by id."""
+        if project is not None:
+            await known_project(self._directory, project)
+        found = await self._directory.pages.tokens(after, count, project)
+        return [token_json(info) for info in found]
+
+    async def show(self, token_id: str) -> Json:
+        """One entry of `listed`."""
+        if not gate_token.SUBJECT_ID.fullmatch(token_id):
+            _check_token_id(token_id)
+        info = await self._directory.token(token_id)
+        if info is None:
+            raise _no_token(token_id)
+        return token_json(info)
 
     async def rotate(self, token_id: str, overlap_s: float, expires_s: float | None = None) -> Json:
         """Mint the successor of a token; both are valid for ``overlap_s``. Without ``expires_s`` it lives as long as the
@@ -100,18 +127,18 @@ class TokenDesk:
         ends = None if replaced is None else replaced.expires_at
         return {
             "token": token,
-            **_token(info),
+            **token_json(info),
             "replaces": token_id,
-            "replaced_ends_at": _shown(ends),
+            "replaced_ends_at": moment(ends),
         }
 
     async def listed(self, project: str | None = None) -> list[Json]:
-        """``[{"id", "tenant", "projects", "label", "created_at", "expires_at", "revoked_at", "limits"}]``, oldest
+        """``[{"id", "kind", "tenant", "projects", "label", "created_at", "expires_at", "revoked_at", "limits"}]``, oldest
         first."""
         if project is not None:
             await known_project(self._directory, project)
         return [
-            _token(info)
+            token_json(info)
             for info in sorted(
                 await self._directory.tokens(project), key=lambda t: (t.created_at, t.id)
             )
@@ -149,20 +176,7 @@ class TokenDesk:
             raise OperationRefused(
                 f"the token {token_id} was revoked: make a new one with `tollhouse token create`"
             )
-        return _token(info)
-
-
-def _token(info: TokenInfo) -> Json:
-    return {
-        "id": info.id,
-        "tenant": info.tenant,
-        "projects": list(info.projects),
-        "label": info.label,
-        "created_at": _shown(info.created_at),
-        "expires_at": _shown(info.expires_at),
-        "revoked_at": _shown(info.revoked_at),
-        "limits": list(info.limits),
-    }
+        return token_json(info)
 
 
 def _check_token_id(token_id: str) -> None:
@@ -174,13 +188,11 @@ def _check_token_id(token_id: str) -> None:
 
 
 def _no_token(token_id: str) -> OperationRefused:
-    return OperationRefused(f"no token has the id {token_id}: `tollhouse token list` shows the ids")
+    return OperationRefused(
+        f"no token has the id {token_id}: `tollhouse token list` shows the ids", 404
+    )
 
 
 def _check_seconds(what: str, seconds: float | None) -> None:
     if seconds is not None and not 0 < seconds < 1e10:
         raise OperationRefused(f"{what} must be a positive number of seconds", 400)
-
-
-def _shown(seconds: float | None) -> str | None:
-    return None if seconds is None else rfc3339(seconds)

@@ -54,6 +54,9 @@ TOKEN_IDS: Final = "toll:{directory}:token_ids"  # noqa: S105 - a key's name
 UNIDENTIFIED: Final = "toll:{directory}:unidentified"
 """The stream of refused calls whose tenant nobody knows."""
 
+AUDIT: Final = "toll:{directory}:audit"
+"""The stream of who changed what in projects, limits and tokens."""
+
 POLLER: Final = "toll:{directory}:poller"
 """Which gateway asks for the answers whose usage comes later."""
 

@@ -17,6 +17,9 @@ from tollhouse.ledger.store.client import persist, translated
 UNCHARGED_LENGTH: Final = 20_000
 """About how many records of a tenant's calls that were charged nothing are kept, and of calls that have no tenant."""
 
+AUDIT_LENGTH: Final = 10_000
+"""About how many changes of projects, limits and tokens are kept."""
+
 Found = list[tuple[str, dict[str, str]]]
 """Ids and fields."""
 RunScript = Callable[[str, Sequence[str], Sequence[str]], Awaitable[Any]]
@@ -50,7 +53,13 @@ class Streams:
     async def add_uncharged(self, tenant: str, record: Mapping[str, str]) -> None:
         """Adds the record of a call that was charged nothing. Told twice it is there twice."""
         fields = [str(UNCHARGED_LENGTH), *records.flat(record)]
-        await self._run_script("uncharged", [names.uncharged_key(tenant)], fields)
+        await self._run_script("append", [names.uncharged_key(tenant)], fields)
+
+    async def add_audit(self, record: Mapping[str, str]) -> None:
+        """Adds the record of a change. Told twice it is there twice."""
+        fields = [text for pair in record.items() for text in pair]
+        await self._run_script("append", [names.AUDIT], [str(AUDIT_LENGTH), *fields])
+        persist(self._redis)
 
     async def export_at(self, tenant: str, name: str) -> str:
         """How far the export ``name`` has come, "" if it has not begun."""

@@ -115,6 +115,13 @@ def _others(config: Config) -> Iterator[tuple[str, str, int, bool]]:
             yield "a tunnel", *tunnel.connect_to, tunnel.allow_private
         else:
             yield "a tunnel", tunnel.host, tunnel.port, tunnel.allow_private
+    if (oidc := config.admin.oidc) is not None:
+        parts, by = urlsplit(oidc.issuer), issuer_proxy(config, oidc)
+        if by is not None:
+            yield f"the proxy of {oidc.issuer}", by.host, by.port, True
+        elif parts.hostname is not None:
+            # Its token endpoint and its keys may be at another host: the discovery says where.
+            yield f"logins at {oidc.issuer}", parts.hostname, parts.port or 443, True
     for receiver in config.alerts:
         way = receiver_proxy(config, receiver)
         if way is not None:

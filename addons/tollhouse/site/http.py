@@ -1,5 +1,5 @@
-"""The admin listener: /livez and /readyz for probes, /metrics and the status page for who may look. It changes nothing and
-shows no secret."""
+"""The admin listener: /livez and /readyz for probes, /metrics and the status page for who may look, and the admin API, where it
+is switched on."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ import logging
 import re
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from math import ceil
 from typing import Any, NamedTuple, Protocol
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from tollhouse.control.refusal import OperationRefused
-from tollhouse.site.access import Access, Viewer
+from tollhouse.site.access import Access, TooManyLogins, Viewer
+from tollhouse.site.admin_api import AdminApi
+from tollhouse.site.api_endpoints import PREFIX
 from tollhouse.site.connections import Connections
 from tollhouse.site.page import StatusPage
+from tollhouse.site.problem import ApiProblem, told
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +66,9 @@ _UNENCRYPTED = (
     "A token would pass here in the clear. Reach this port over loopback (kubectl port-forward, ssh -L), give it a certificate "
     "([admin] tls), or write [admin] unsafe_plaintext = true."
 )
+_HOST_UNKNOWN = "The Host header names none of listen.base_url_hosts; add it there if it is yours."
+_NO_METHOD = "Only GET is answered here."
+_TOO_MANY = "Too many logins have failed, of this address or of all. Look at the token that is sent, and come again later."
 _NOT_SHOWN = (
     "The metrics are shown to a token that sees all: make one by `tollhouse token create --view` and send it as "
     "Authorization: Bearer, or write [admin] unsafe_open_metrics = true."
@@ -73,6 +80,7 @@ class Looks(NamedTuple):
 
     access: Access | None = None
     page: StatusPage | None = None
+    api: AdminApi | None = None
     open_metrics: bool = False
     """They are shown to everybody."""
     unsafe_plaintext: bool = False
@@ -120,6 +128,8 @@ class AdminSite:
         app.router.add_get("/metrics", self._metrics, allow_head=False)
         if self._looks.page is not None:
             app.add_routes(self._looks.page.routes())
+        if self._looks.api is not None:
+            app.add_routes(self._looks.api.routes())
         app.on_response_prepare.append(_plain_headers)
         runner = web.AppRunner(
             app, access_log=None, logger=_silent, handle_signals=False, shutdown_timeout=1.0
@@ -155,33 +165,36 @@ class AdminSite:
             return await self._judged(request, handler)
 
     async def _judged(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        of_api = self._looks.api is not None and request.path.startswith(f"{PREFIX}/")
+        refused = _problem if of_api else _refused
         if not self._host_allowed(request):
-            return _answer(
-                421,
-                {
-                    "error": "The Host header names none of listen.base_url_hosts; add it there if it is yours."
-                },
-            )
-        if request.method not in ("GET", "POST"):
-            return _answer(405, {"error": "Only GET is answered here."}, {"Allow": "GET"})
+            return refused(421, _HOST_UNKNOWN)
+        if request.method not in (("GET", "PUT", "POST", "DELETE") if of_api else ("GET", "POST")):
+            return refused(405, _NO_METHOD, {"Allow": "GET"})
         open_path = request.path in ("/livez", "/readyz") or (
             request.path == "/metrics" and self._looks.open_metrics
         )
         if not open_path and not self._keeps_secrets(request):
-            return _answer(403, {"error": _UNENCRYPTED})
+            return refused(403, _UNENCRYPTED)
         try:
             return await handler(request)
+        except ApiProblem as problem:
+            return problem.answer()
+        except TooManyLogins as error:
+            return refused(429, _TOO_MANY, {"Retry-After": str(ceil(error.wait_s))})
         except web.HTTPException as error:
             if error.status < 400:
                 raise
-            return _answer(error.status, {"error": error.reason}, _passed_on(error))
+            return refused(error.status, error.reason, _passed_on(error))
         except OperationRefused as error:
-            return _answer(error.status, {"error": str(error)})
+            # Arguments that have the right form, and can't be what they are for.
+            status = 422 if of_api and error.status == 400 else error.status
+            return refused(status, str(error))
         except ConnectionError:
             raise
         except Exception:
             log.exception("%s could not be answered", request.path)
-            return _answer(500, {"error": "It could not be told; the gateway's log says why."})
+            return refused(500, "It could not be told; the gateway's log says why.")
 
     def _keeps_secrets(self, request: web.Request) -> bool:
         """Whether nobody between here and the client can read what it sends."""
@@ -250,8 +263,16 @@ def _passed_on(error: web.HTTPException) -> dict[str, str]:
     }
 
 
+def _refused(status: int, text: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    return _answer(status, {"error": text}, headers)
+
+
+def _problem(status: int, text: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    return told(status, text, headers).answer()
+
+
 def _answer(
-    status: int, body: dict[str, object], headers: dict[str, str] | None = None
+    status: int, body: dict[str, object], headers: Mapping[str, str] | None = None
 ) -> web.Response:
     text = json.dumps(body, ensure_ascii=False) + "\n"
     return web.Response(status=status, text=text, content_type="application/json", headers=headers)

@@ -16,9 +16,11 @@ from typing import Any, Final
 from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from tollhouse.config.admin_tables import OidcConfig
 from tollhouse.control.refusal import OperationRefused
 from tollhouse.site import charts
 from tollhouse.site.access import COOKIE, SESSION_S, Access, Viewer
+from tollhouse.site.oidc_login import BEGIN, OidcLogin
 from tollhouse.site.totals import Families
 from tollhouse.site.views import Perform, Views
 
@@ -31,6 +33,8 @@ MOST_LIVE: Final = 50
 MOST_LIVE_OF_ONE: Final = 5
 """Those of one token."""
 EVERY_S: Final = 2.0
+_FORM_S: Final = 10.0
+"""For the login's form to come."""
 _AMBER: Final = 85
 """Percent of a limit that are taken."""
 # No script, style or image but our own files, no frame around it, and no form that goes elsewhere.
@@ -55,12 +59,14 @@ class StatusPage:
         reasons: Callable[[], Sequence[str]],
         access: Access,
         *,
+        oidc: OidcConfig | None = None,
         every_s: float = EVERY_S,
     ) -> None:
         self._perform = perform
         self._families = families
         self._reasons = reasons
         self._access = access
+        self._oidc = oidc and OidcLogin(oidc, perform, access, self._refused)
         self._every_s = every_s
         self._views = Views(perform, every_s)
         self._live: Counter[str] = Counter()
@@ -82,6 +88,7 @@ class StatusPage:
 
     def routes(self) -> list[web.RouteDef]:
         return [
+            *(self._oidc.routes() if self._oidc else ()),
             web.get("/", self._page, allow_head=False),
             web.get("/login", self._login_form, allow_head=False),
             web.post("/login", self._login),
@@ -102,37 +109,41 @@ class StatusPage:
         return self._html("page.html", await self._shown(viewer, days), chosen=days, choices=DAYS)
 
     async def _login_form(self, request: web.Request) -> web.StreamResponse:
-        return self._html("login.html", {"failed": False})
+        return self._login_page()
+
+    def _login_page(self, status: int = 200, why: str = "", failed: bool = False) -> web.Response:
+        """``why`` is a text of the provider's login, ``failed`` says that a token is not good."""
+        shown = {"failed": failed, "why": why, "begin": BEGIN if self._oidc else ""}
+        return self._html("login.html", shown, status=status)
+
+    def _refused(self, why: str, status: int) -> web.StreamResponse:
+        return self._login_page(status, why)
 
     async def _login(self, request: web.Request) -> web.StreamResponse:
         if not _same_site(request):
-            return self._html("login.html", {"failed": False}, status=403)
+            return self._login_page(403)
         if request.content_type != "application/x-www-form-urlencoded":
             raise web.HTTPUnsupportedMediaType(reason="The token comes as the login's own form.")
         try:
-            form = await request.post()
+            async with asyncio.timeout(_FORM_S):
+                form = await request.post()
+        except TimeoutError:
+            raise web.HTTPRequestTimeout(reason="The form did not come in time.") from None
         except (ValueError, LookupError):
             raise web.HTTPBadRequest(reason="The form can't be read.") from None
         token = str(form.get("token", "")).strip()
-        if await self._access.of_token(token) is None:
-            return self._html("login.html", {"failed": True}, status=401)
-        answer = web.HTTPSeeOther("/")
-        answer.set_cookie(
-            COOKIE,
-            self._access.begin(token),
-            max_age=int(SESSION_S),
-            httponly=True,
-            samesite="Strict",
-            secure=request.secure,
-            path="/",
-        )
+        if await self._access.of_token(token, request) is None:
+            return self._login_page(401, failed=True)
+        answer = web.Response(status=303, headers={"Location": "/"})
+        session = self._access.begin(token)
+        self._access.set_session(answer, request, session, SESSION_S, "Strict")
         return answer
 
     async def _logout(self, request: web.Request) -> web.StreamResponse:
         if _same_site(request):
             self._access.end(request)
-        answer = web.HTTPSeeOther("/login")
-        answer.del_cookie(COOKIE, path="/")
+        answer = web.Response(status=303, headers={"Location": "/login"})
+        self._access.end_cookie(answer, request, COOKIE)
         return answer
 
     async def _events(self, request: web.Request) -> web.StreamResponse:

@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 
 from tollhouse import loop
 from tollhouse.config.load import Config
+from tollhouse.control.actor import Actor
 from tollhouse.control.refusal import OperationRefused
 from tollhouse.control.socket import ControlServer
 from tollhouse.site.http import AdminSite
@@ -110,14 +111,18 @@ class Desk:
         found: Families = answer["result"]
         return found
 
-    async def perform(self, name: str, arguments: Mapping[str, Any]) -> Any:
-        """Does an operation, in the supervisor or in a worker. Raises `OperationRefused`."""
+    async def perform(
+        self, name: str, arguments: Mapping[str, Any], by: Actor | None = None
+    ) -> Any:
+        """Does an operation for ``by``, in the supervisor or in a worker. Raises `OperationRefused`."""
         if name in OWN:
             if arguments:
                 raise OperationRefused(f"{name} takes no arguments", 400)
             answer = await self._ask({"what": name})
         else:
             asked = {"what": "operation", "name": name, "arguments": dict(arguments)}
+            if by is not None:
+                asked["by"] = by.as_json()
             answer = await self._ask(asked)
         if answer["status"] != 200:
             raise OperationRefused(answer["error"], cast(Any, answer["status"]))

@@ -77,16 +77,16 @@ class Requests:
                 addresses = self._succession.current.sockets.addresses()
                 self._desk.answer(request, {"status": 200, "result": addresses})
             case "operation":
-                self._operate(request, message["name"], message["arguments"])
+                self._operate(request, message["name"], message["arguments"], message.get("by"))
 
-    def _operate(self, request: int, name: str, arguments: Any) -> None:
+    def _operate(self, request: int, name: str, arguments: Any, by: Any) -> None:
         able = self._succession.able()
         if not able:
             why = "no worker is ready: look into the log, and try again"
             self._desk.answer(request, {"status": 503, "error": why})
             return
         asked = able if name in EVERYWHERE else able[:1]
-        message = {"kind": "operation", "name": name, "arguments": arguments}
+        message = {"kind": "operation", "name": name, "arguments": arguments, "by": by}
         self._gather(request, "operation", asked, message, until=float("inf"))
 
     def _gather(

@@ -243,8 +243,7 @@ class Succession:
         self._tell_ready()
         for request in coming.asked_by:
             self._desk.answer(request, {"status": 200, "result": self._children.shown()})
-        asked, were = coming.config.listen, old.config.listen
-        if (asked.admin, asked.base_url_hosts) != (were.admin, were.base_url_hosts):
+        if _of_the_desk(coming.config) != _of_the_desk(old.config):
             self._desk.dismiss()
 
     # The end.
@@ -322,3 +321,16 @@ class Succession:
             how(code),
             f" in {due - now:g} s" if due > now else "",
         )
+
+
+def _of_the_desk(config: Config) -> tuple[object, ...]:
+    """What the desk reads of a configuration, once."""
+    listen = config.listen
+    return (
+        listen.admin,
+        listen.base_url_hosts,
+        config.admin,
+        config.projects,
+        config.tenants,
+        config.providers,
+    )

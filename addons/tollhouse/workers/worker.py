@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from tollhouse import loop
 from tollhouse.cannot_start import CANNOT_START
 from tollhouse.config.load import Config
+from tollhouse.control.actor import Actor
 from tollhouse.control.refusal import OperationRefused
 from tollhouse.gateway import Gateway
 from tollhouse.ledger.ledger import LedgerUnavailable
@@ -192,7 +193,9 @@ class Work:
     async def _operate(self, channel: ChildChannel, message: Message) -> None:
         answer: Message
         try:
-            result = await self._gateway.operations.perform(message["name"], message["arguments"])
+            result = await self._gateway.operations.perform(
+                message["name"], message["arguments"], Actor.of_json(message.get("by"))
+            )
             answer = {"status": 200, "result": result}
         except OperationRefused as error:
             answer = {"status": error.status, "error": str(error)}

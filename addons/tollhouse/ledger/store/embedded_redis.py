@@ -30,6 +30,8 @@ _OBJECTS: Final = 100_000
 """Of each tenant at each provider, those that were used last."""
 _SETTLED: Final = 20_000
 """Of each tenant, the latest calls that a settle is known of."""
+_AUDIT: Final = 500
+"""The latest changes, which the file keeps."""
 _DIRECTORY: Final = (names.PROJECTS, names.TOKENS, names.TOKEN_IDS)
 
 
@@ -199,6 +201,7 @@ def _snapshot(view: Any) -> dict[str, Any]:
         "directory": {key: view.hgetall(key) for key in _DIRECTORY},
         "limits": {key: text for key, text in limits.items() if text is not None},
         "grants": {key: view.lrange(key, 0, -1) for key in view.scan_iter("toll:*:grants:*")},
+        "audit": view.xrevrange(names.AUDIT, count=_AUDIT),
         "objects": {
             key: view.zrange(key, -_OBJECTS, -1, withscores=True)
             for key in view.scan_iter("toll:*:objects:*")
@@ -216,5 +219,7 @@ def _fill(view: Any, saved: dict[str, Any]) -> None:
         view.hset(key, "limits", text)
     for key, records in saved.get("grants", {}).items():
         view.rpush(key, *records)
+    for moment, record in reversed(saved.get("audit", [])):
+        view.xadd(names.AUDIT, record, id=moment)
     for key, objects in saved.get("objects", {}).items():
         view.zadd(key, dict(objects))
