@@ -17,6 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from tollhouse.ledger.store.client import Script, unavailable
+from tollhouse.time_limit import TimeLimit
 
 MAX_BATCHES: Final = 8
 """Batches under way at once. A command that comes meanwhile waits for the next batch."""
@@ -61,6 +62,7 @@ class Pipeline:
         self._under_way: set[asyncio.Task[None]] = set()
         self._idle: list[Any] = []
         self._pool: Any = redis.connection_pool
+        self._limit = TimeLimit(self._timeout_s)
 
     @property
     def _timeout_s(self) -> float | None:
@@ -135,7 +137,10 @@ class Pipeline:
         # The whole exchange has one time limit. Connections are kept and not handed back to the
         # pool each time. redis-py's own time limits and its pool cost as much as the exchange
         # itself.
-        async with asyncio.timeout(self._timeout_s):
+        timeout_s = self._timeout_s
+        if self._limit.seconds != timeout_s:
+            self._limit = TimeLimit(timeout_s)
+        async with self._limit.block():
             connection = self._idle.pop() if self._idle else await self._pool.get_connection()
             try:
                 connection.socket_timeout = None
