@@ -36,6 +36,7 @@ ROOMS = (
         "cannot_start",
         "site",
         "control",
+        "alerts",
         "stores",
         "operators",
         "config",

@@ -31,6 +31,7 @@ beside      what all of these are opened from               stores.py
             Upkeep: what is done again and again            upkeep.py, budget/keeper.py
             Renewer: the thread that renews holds           budget/renewal.py
             Poller: asks for usage that comes later         budget/poller.py
+            Watch: who is told of budgets and faults        alerts/
             commands, probes, metrics                       control/, site/
 
 The class opens from the top to the bottom: `_open_stores`, `_open_road`, `_make_entrances`, `open_listeners`. Each thing that
@@ -55,6 +56,10 @@ from tollhouse.accounts.remembered import Remembered
 from tollhouse.admit.bodies import BodyBytes
 from tollhouse.admit.identifying import Accounts, Identifier
 from tollhouse.admit.upload_spool import UploadSpool
+from tollhouse.alerts.alert_desk import AlertDesk
+from tollhouse.alerts.from_config import open_receivers, open_watch
+from tollhouse.alerts.outbox import Outbox
+from tollhouse.alerts.watch import Watch
 from tollhouse.book import Book
 from tollhouse.budget.afterwards import Afterwards
 from tollhouse.budget.charges import Charges
@@ -163,6 +168,7 @@ class Gateway:
         """When calls under way are cut, once they are drained."""
         self._reopen_book: Callable[[], object] = lambda: None
         self.prices: PricesInUse | None = None
+        self.watch: Watch | None = None
         self._reloading: asyncio.Task[None] | None = None
         self._closers: list[Callable[[], Awaitable[object]]] = []
         """How to close what is open, in the order in which it was opened."""
@@ -206,6 +212,9 @@ class Gateway:
                 return
             self.upkeep.start()
             self.on_stop(self.upkeep.stop)
+            if self.watch is not None:
+                self.watch.start()
+                self.on_stop(self.watch.stop)
             self.journey.open = True
             await self.open_listeners()
             if self._stores_seen:
@@ -392,12 +401,28 @@ class Gateway:
         config = self.config
         keys = KeyDesk(config, self.keys, self.upstream)
         assert self.prices is not None
+        outbox = Outbox(self.redis, self.ledger.run_script)
+        receivers = open_receivers(config, self._proxies, self.secrets, self._resolver_factory)
+        if receivers:
+            self.watch = open_watch(
+                config,
+                self.ledger,
+                outbox,
+                receivers,
+                self.keys,
+                self.breakers,
+                lambda: self.spool.waiting + len(self.purse.unsettled),
+                self.directory.projects,
+                clock=self._clock,
+            )
+            self.purse.notices = self.watch.conditions
         self.operations = Operations(
             self.directory,
             self.ledger,
             keys=keys,
             overview=Overview(self.directory, self.ledger, self.history),
             reload_prices=self.prices.reload,
+            alerts=AlertDesk(receivers, outbox),
         )
         if self.share.alone:
             await self._open_control()
@@ -514,6 +539,7 @@ class Gateway:
                 self.relay,
                 self.keys,
                 self.addons,
+                self.watch,
             )
         )
 

@@ -100,6 +100,7 @@ def test_the_values_fit_their_schema() -> None:
         {"federation": [{"name": "openai"}]},
         {"config": values["config"] | {"redis": {"url": "rediss://u:secret@redis:6379/0"}}},
         {"config": values["config"] | {"state": {"directory": "/data"}}},
+        {"config": values["config"] | {"alerts": [{"to": "https://hooks.slack.com/services/x"}]}},
     ):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(values | wrong, schema)

@@ -19,7 +19,8 @@ from tollhouse.denial import Refused
 from tollhouse.dispatch.answer import Answer, UpstreamError
 from tollhouse.dispatch.attempts import Effort, Timing, deliver
 from tollhouse.dispatch.breaker import Breaker, State
-from tollhouse.dispatch.retry import RetryBudget, RetryPolicy
+from tollhouse.dispatch.retry import RetryPolicy
+from tollhouse.dispatch.retry_budget import RetryBudget
 from tollhouse.outcome import Attempt
 
 WALL = 1_445_412_480.0

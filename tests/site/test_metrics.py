@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import httpx2
@@ -26,7 +26,7 @@ from tollhouse.credential.vault.embedded_vault import EmbeddedVault
 from tollhouse.credential.vault.reader import AppRole, VaultReader
 from tollhouse.demo.standin_script import reply
 from tollhouse.site.exposition import exposed
-from tollhouse.site.metrics import MOST_PATHS, Metrics, Parts, of_keys
+from tollhouse.site.metrics import MOST_PATHS, Metrics, Parts, of_alerts, of_keys
 
 URL = "https://api.openai.com/v1/chat/completions"
 PRINT = Secret(REAL_KEY).fingerprint
@@ -66,6 +66,28 @@ def ask(inside: Inside, model: str = "gpt-4o") -> httpx2.Response:
         proxy=inside.proxy_url, verify=inside.context, trust_env=False, timeout=30
     ) as client:
         return client.post(URL, json=body)
+
+
+class Told:
+    """A receiver of alerts."""
+
+    names = ("ops",)
+    dropped: Mapping[str, int] = {}
+    waiting: Mapping[str, int] = {"ops": 2}
+    attempts: Mapping[tuple[str, str], int] = {("ops", "failed"): 3}
+
+
+def test_alerts() -> None:
+    """Each outcome of each receiver is there from the beginning."""
+    assert samples(of_alerts(Told())) == {
+        "tollhouse_alerts_waiting": {"ops": 2},
+        "tollhouse_alert_attempts_total": {
+            "delivered ops": 0,
+            "failed ops": 3,
+            "given_up ops": 0,
+            "dropped ops": 0,
+        },
+    }
 
 
 # The whole, through a running gateway
@@ -444,6 +466,10 @@ def test_documentation(inside: Inside) -> None:
     shown |= {f"tollhouse_project_{name}_total": {"project"} for name in ("calls", "cost_usd")}
     # So have these, without an addon of the operator's (tests/e2e/test_addons.py).
     shown |= {f"tollhouse_addon_{name}_total": {"addon"} for name in ("failures", "slow_hooks")}
+    # And these, without a receiver of alerts.
+    shown |= {
+        sample.name: set(sample.labels) for metric in of_alerts(Told()) for sample in metric.samples
+    }
     assert table == shown
     rules = text.partition("```yaml")[2]
     named = set(re.findall(r"tollhouse_\w+", rules))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from tollhouse.config.load import Address, Config, catalog
+from tollhouse.config.load import Address, Config, catalog, receiver_proxy
 from tollhouse.ledger.store.urls import CLUSTER, SENTINEL, parse_servers
 
 DEFAULT_USER: Final = "65532"
@@ -35,7 +35,7 @@ class NetworkFacts:
     provider_ports: tuple[int, ...]
     """Where workloads dial providers."""
     dialled_ports: tuple[int, ...]
-    """Where the gateway dials them, or the proxy before them."""
+    """Where the gateway dials them, receivers of alerts, or the proxy before them."""
     hosts: tuple[str, ...]
     """Of all providers; ``*.`` stands for one label."""
     stores: tuple[Store, ...]
@@ -59,6 +59,9 @@ def network_facts(config: Config) -> NetworkFacts:
         else provider.port
         for provider in providers
     ] + [tunnel.connect_to.port if tunnel.connect_to else tunnel.port for tunnel in tunnels]
+    for receiver in config.alerts:
+        by = receiver_proxy(config, receiver)
+        dialled.append(receiver.port if by is None else by.port)
     return NetworkFacts(
         user=config.process.user or DEFAULT_USER,
         listeners={name: address for name, address in found.items() if address is not None},

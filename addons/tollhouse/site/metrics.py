@@ -51,6 +51,19 @@ class AddonCounts(Protocol):
     def slow(self) -> Mapping[str, int]: ...
 
 
+class AlertCounts(Protocol):
+    """Of the receivers of alerts, by their names in the configuration."""
+
+    @property
+    def names(self) -> Sequence[str]: ...
+    @property
+    def dropped(self) -> Mapping[str, int]: ...
+    @property
+    def waiting(self) -> Mapping[str, int]: ...
+    @property
+    def attempts(self) -> Mapping[tuple[str, str], int]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """Whose numbers they are. ``reasons`` is why the gateway is not ready."""
@@ -64,6 +77,7 @@ class Parts:
     relay: Relay
     keys: KeyCache
     addons: AddonCounts | None = None
+    alerts: AlertCounts | None = None
 
 
 class Metrics:
@@ -90,6 +104,8 @@ class Metrics:
         yield from of_keys(parts.keys)
         if parts.addons is not None:
             yield from of_addons(parts.addons)
+        if parts.alerts is not None:
+            yield from of_alerts(parts.alerts)
 
     def _calls(self) -> Iterator[Metric]:
         parts = self._parts
@@ -223,6 +239,25 @@ def of_addons(addons: AddonCounts) -> Iterator[Metric]:
         for label in dict.fromkeys((*addons.labels, *counts)):
             family.add_metric([label], counts.get(label, 0))
     yield from (failed, slow)
+
+
+def of_alerts(alerts: AlertCounts) -> Iterator[Metric]:
+    waiting = GaugeMetricFamily(
+        "tollhouse_alerts_waiting",
+        "Alerts that wait for a receiver; told by the process that sends, of all on one Redis.",
+        labels=["receiver"],
+    )
+    attempts = CounterMetricFamily(
+        "tollhouse_alert_attempts",
+        "Attempts to tell a receiver, by how they ended; dropped: too many waited, and none was made.",
+        labels=("receiver", "outcome"),
+    )
+    for name in alerts.names:
+        waiting.add_metric([name], alerts.waiting.get(name, 0))
+        for outcome in ("delivered", "failed", "given_up"):
+            attempts.add_metric((name, outcome), alerts.attempts.get((name, outcome), 0))
+        attempts.add_metric((name, "dropped"), alerts.dropped.get(name, 0))
+    yield from (waiting, attempts)
 
 
 def of_keys(keys: KeyCache) -> Iterator[Metric]:
