@@ -87,7 +87,7 @@ ROOMS = (
         "compact_json",
         "codings",
     ),
-    *("concluding", "loop"),
+    *("concluding", "loop", "time_limit"),
 )
 """Folders and single modules of the package: each imports itself and those after it, and nothing else."""
 PURE = {

@@ -100,7 +100,9 @@ class RequestHead:
     @property
     def asks_for_websocket(self) -> bool:
         """RFC 6455 4.1. Any other ``Upgrade`` may be ignored: RFC 9110 7.8."""
-        return "websocket" in ",".join(self.get_all("upgrade")).lower()
+        return "upgrade" in self._first and (
+            "websocket" in ",".join(self.get_all("upgrade")).lower()
+        )
 
 
 @dataclass(frozen=True, slots=True)

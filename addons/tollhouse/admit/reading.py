@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import ClassVar, NamedTuple, Protocol
@@ -19,7 +19,6 @@ from tollhouse.families.dialogue import Dialogue, Terms
 from tollhouse.families.formats.document import TooHeavy, beside_others, is_quick
 from tollhouse.families.formats.multipart import Form
 from tollhouse.families.units import Estimate, Units
-from tollhouse.headers import Headers
 from tollhouse.providers import Provider
 
 _NOTHING_ASKED = Asked(writes=False, reasons=False)
@@ -106,9 +105,10 @@ class ReadBody:
             return await self._upload(self._uploads, admitted, exchange, kept)
         if admitted.body is None:
             body = await self._body(admitted, exchange, kept)
-            headers = admitted.arrival.head.headers
+            encodings = admitted.arrival.head.get_all("content-encoding")
         else:
-            body, headers = admitted.body, tuple(admitted.headers)
+            body = admitted.body
+            encodings = [value for name, value in admitted.headers if name == "content-encoding"]
             if len(body) > self.max_body_bytes:
                 why = f"An addon of the gateway's made it {len(body)} bytes, the limit is {self.max_body_bytes}."
                 raise Refused("body_too_large", why)
@@ -121,7 +121,7 @@ class ReadBody:
                 return self._judged(admitted, b"")
             nothing = _NOTHING_ASKED._replace(kind=admitted.operation.kind)
             return Requested(admitted, nothing, None, _ONE_REQUEST, admitted.headers)
-        coding = _coding(headers)
+        coding = _coding(encodings)
         if coding:
             plain = await self._readers.run(admitted.project.tenant, self._plain, body, coding)
             if admitted.body is None:
@@ -134,7 +134,7 @@ class ReadBody:
         ``Admitted.body``. Refuses and raises as the gate does."""
         kept = self._reserve(admitted)
         came = await self._body(admitted, exchange, kept)
-        coding = _coding(admitted.arrival.head.headers) if came else ""
+        coding = _coding(admitted.arrival.head.get_all("content-encoding")) if came else ""
         if not coding:
             return Whole(came, came, "", kept)
         plain = await self._readers.run(admitted.project.tenant, self._plain, came, coding)
@@ -278,9 +278,8 @@ class ReadBody:
             return await exchange.read_all(self.max_body_bytes, self._idle_s, kept)
 
 
-def _coding(headers: Headers) -> str:
-    """The one content coding of the body, "" for none."""
-    values = [value for name, value in headers if name == "content-encoding"]
+def _coding(values: Sequence[str]) -> str:
+    """The one content coding of a body whose ``content-encoding`` headers have these values, "" for none."""
     if not values:
         return ""
     said = ",".join(values).lower()

@@ -59,6 +59,8 @@ def as_answer(exchange: RoundTrip, where: str) -> Answer:
 def without_named(headers: list[tuple[str, str]], connection: str) -> list[tuple[str, str]]:
     """``headers`` without those that ``Connection`` names. These are hop-by-hop as well: RFC 9110
     7.6.1."""
+    if not connection:
+        return headers
     named = {token.strip().lower() for token in connection.split(",")} - {"", "keep-alive", "close"}
     return [pair for pair in headers if pair[0].lower() not in named] if named else headers
 

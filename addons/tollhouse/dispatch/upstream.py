@@ -40,6 +40,7 @@ from tollhouse.dispatch.transport import as_answer, translated, without_named
 from tollhouse.dispatch.upstream_tls import tls_contexts, with_certificate
 from tollhouse.headers import AWS_SIGNATURE, HOP_BY_HOP, THIS_MESSAGE
 from tollhouse.providers import CREDENTIAL_HEADERS, Catalog, Provider
+from tollhouse.time_limit import TimeLimit
 
 __all__ = ["Answer", "AnswerCut", "Upstream", "UpstreamError"]
 
@@ -59,7 +60,8 @@ class _Route:
     target: DialTarget
     """As it is without secrets of the store."""
     timeout: aiohttp.ClientTimeout
-    head_s: float
+    limit: TimeLimit
+    """Of an attempt, up to the answer's head."""
     where: str
     authority: str
     """The Host header."""
@@ -173,10 +175,11 @@ class Upstream:
         target = route.target
         if provider.client_certificate or (target.via is not None and target.via.proxy.secret):
             target = await self._with_secrets(provider, outgoing.host, target)
-        timeout, head_s = route.timeout, route.head_s
+        timeout = route.timeout
+        bound: asyncio.Timeout | None = None
         if budget_s < provider.connect_timeout_s:
             timeout = _timeout(max(budget_s, 0.001), provider.answer_timeout_s)
-            head_s = provider.answer_timeout_s + max(budget_s, 0.0)
+            bound = asyncio.timeout(provider.answer_timeout_s + max(budget_s, 0.0))
         if not body and outgoing.method in ("GET", "HEAD"):
             body = None
         # An upload takes its time: each wait within it is bounded, and the answer's head behind it.
@@ -184,6 +187,7 @@ class Upstream:
         if body is not None and not isinstance(body, bytes):
             upload, body = body, None
             length = upload.length
+            bound = asyncio.timeout(None)
         else:
             length = None if body is None else len(body)
         failure: Exception
@@ -199,7 +203,7 @@ class Upstream:
                 length,
                 chunked=upload is not None and length is None,
             )
-            async with asyncio.timeout(head_s if upload is None else None) as bound:
+            async with bound or route.limit.block():
                 exchange = RoundTrip(
                     await connect(pool, target, timeout, fresh=fresh, creates=creates)
                 )
@@ -214,7 +218,7 @@ class Upstream:
                         silence_s=timeout.sock_read,
                         on_written=lambda: (
                             None
-                            if headed
+                            if headed or bound is None
                             else bound.reschedule(loop.time() + provider.answer_timeout_s)
                         ),
                     )
@@ -277,16 +281,14 @@ class Upstream:
             elif name == "connection":
                 named += pair[1] + ","
         out = without_named(out, named)
-        # `request_head` can write bytes of the request that are no UTF-8. It can write no other
-        # surrogates, and an AWS signature is made before it is asked.
+        # `request_head` can write bytes that are no UTF-8 and no other surrogates. An AWS signature is made before that.
         if not (text := "".join(chain.from_iterable(out))).isascii() and not _spelled(text):
             raise ValueError("the request's head cannot be sent as it is")
         out.append(("accept-encoding", "identity"))
         return out
 
     def _route(self, provider: Provider, host: str) -> _Route:
-        # The resolver finds the provider by the host's name. If that were another provider, the
-        # guard would judge by the wrong rules.
+        # The resolver finds the provider by the host's name. Of another provider the guard would judge by the wrong rules.
         if self._catalog.by_host(host) != provider:
             raise ValueError("the host is not this provider's")
         if ":" in host or host.replace(".", "").isdigit():
@@ -308,7 +310,7 @@ class Upstream:
         route = _Route(
             target=target,
             timeout=_timeout(provider.connect_timeout_s, provider.answer_timeout_s),
-            head_s=provider.connect_timeout_s + provider.answer_timeout_s,
+            limit=TimeLimit(provider.connect_timeout_s + provider.answer_timeout_s),
             where=f"{host}:{provider.port}",
             authority=literal
             if provider.port == (80 if provider.unsafe_plaintext else 443)

@@ -25,7 +25,7 @@ class Interruption:
     def __init__(self) -> None:
         self.gone: str | None = None
         """Why the client is gone."""
-        self.scope: asyncio.Timeout | None = None
+        self.scope: InterruptibleScope | None = None
         """Of the block that the owner is in."""
         self.settled = False
         """The end of the budget interrupts the owner no more."""
@@ -57,10 +57,8 @@ class Interruption:
 
     def interrupt(self) -> None:
         """Ends the owner's block now; nothing if it is in none."""
-        scope = self.scope
-        # A scope that has expired is being left already. To move it again would raise an error.
-        if scope is not None and not scope.expired():
-            scope.reschedule(asyncio.get_running_loop().time())
+        if self.scope is not None:
+            self.scope.end_soon()
 
     def block(self, settled: bool) -> InterruptibleScope:
         if settled:
@@ -80,21 +78,39 @@ class Interruption:
 
 
 class InterruptibleScope:
-    """The block of `Exchange.interruptible`. It is entered once. A generator as its context manager takes three times as long."""
+    """The block of `Exchange.interruptible`. It is entered once. It does what `asyncio.timeout(None)` does that is rescheduled
+    to the present, in half of the time."""
 
-    __slots__ = ("_interruption", "_scope", "_settled")
+    __slots__ = ("_cancelling", "_ended", "_ends", "_interruption", "_settled", "_task")
 
     def __init__(self, interruption: Interruption, settled: bool) -> None:
         self._interruption = interruption
         self._settled = settled
-        self._scope = asyncio.timeout(None)
+        self._task: asyncio.Task[object] | None = None
+        self._cancelling = 0
+        self._ends: asyncio.Handle | None = None
+        self._ended = False
+        """The owner was cancelled."""
 
     async def __aenter__(self) -> None:
         interruption = self._interruption
         interruption.settled = self._settled
         interruption.raise_if_ended()
-        await self._scope.__aenter__()
-        interruption.scope = self._scope
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a call is owned by a task")
+        self._task, self._cancelling = task, task.cancelling()
+        interruption.scope = self
+
+    def end_soon(self) -> None:
+        """Cancels the owner in the next turn of the loop, unless it has left by then."""
+        if self._ends is None:
+            self._ends = asyncio.get_running_loop().call_soon(self._end)
+
+    def _end(self) -> None:
+        if self._task is not None:
+            self._ended = True
+            self._task.cancel()
 
     async def __aexit__(
         self,
@@ -102,13 +118,16 @@ class InterruptibleScope:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        interruption, scope = self._interruption, self._scope
+        interruption = self._interruption
         interruption.scope = None
-        try:
-            await scope.__aexit__(kind, error, traceback)
-        except TimeoutError:
+        task, self._task = self._task, None
+        if self._ends is not None:
+            self._ends.cancel()
+        if not self._ended or task is None:
+            return
+        if task.uncancel() <= self._cancelling and isinstance(error, asyncio.CancelledError):
             interruption.raise_if_ended()
-            raise
-        if scope.expired() and (error is None or isinstance(error, TimeoutError)):
+            raise TimeoutError from error
+        if error is None or isinstance(error, TimeoutError):
             # The awaited code has swallowed the cancellation.
             interruption.raise_if_ended()

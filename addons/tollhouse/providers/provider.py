@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Final, Literal
 
 from tollhouse.families.asked import Dialect
@@ -200,11 +201,9 @@ class Provider:
         """Tokens that ``model`` writes at most for an answer without a cap."""
         if self.default_output_tokens is not None:
             return self.default_output_tokens
-        name = model.removeprefix("ft:").lower()
-        limit = next(
-            (limit for glob, limit in self.output_limits if fnmatchcase(name, glob)),
-            self.longest_output,
-        )
+        limit = _output_limit(self.output_limits, model.removeprefix("ft:").lower())
+        if limit is None:
+            limit = self.longest_output
         return min(limit, window or limit)
 
     @property
@@ -222,6 +221,12 @@ class Provider:
             elif host == pattern:
                 return True
         return False
+
+
+@lru_cache(maxsize=64)
+def _output_limit(limits: tuple[tuple[str, int], ...], name: str) -> int | None:
+    """That of the first glob that fits ``name``."""
+    return next((limit for glob, limit in limits if fnmatchcase(name, glob)), None)
 
 
 @dataclass(frozen=True, slots=True)
