@@ -394,13 +394,31 @@ def test_a_line_that_comes_too_late_goes_into_nobody_elses_file(tmp_path: Path) 
 
 
 def test_lines_are_counted(tmp_path: Path) -> None:
-    """By provider, status and reason, for whoever asks; also when the line could not be written."""
+    """For whoever asks; also when the line could not be written."""
     book = Book(tmp_path / "calls.jsonl")
     for _ in range(2):
         book.write({"provider": "openai", "status": 200, "reason": "", "project": "proj_123"})
     book.close()
     book.write({"provider": "", "status": 403, "reason": "host_not_allowed"})
-    assert book.counts == {("openai", 200, ""): 2, ("", 403, "host_not_allowed"): 1}
+    assert book.sums.calls == {
+        ("openai", "", "2xx", ""): 2,
+        ("", "", "4xx", "host_not_allowed"): 1,
+    }
+
+
+def test_who_is_told_of_lines(tmp_path: Path) -> None:
+    """Each line once it is written, and its call where there is one."""
+    told: list[tuple[object, Concluded | None]] = []
+    book = Book(tmp_path / "calls.jsonl")
+    book.on_line = lambda record, call: told.append((record["call_id"], call))
+    call = Concluded(arrival())
+    record = book.record(call)
+    entry = book.begin(record, call)
+    assert not told
+    book.end(entry)
+    book.write({"call_id": "later"})
+    book.close()
+    assert told == [(record["call_id"], call), ("later", None)]
 
 
 def test_its_clock(tmp_path: Path) -> None:

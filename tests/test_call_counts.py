@@ -48,8 +48,23 @@ def test_models_are_bounded() -> None:
 def test_projects_are_named_as_the_operator_says(most: int, named: dict[str, int]) -> None:
     sums = CallCounts(most)
     for project in ("a", "b", "a"):
-        sums.add(line(project=project))
-    assert sums.project_calls == named
+        sums.add(line(project=project, status=200, reason=""))
+    assert sums.project_calls == {(name, "2xx", ""): count for name, count in named.items()}
+
+
+def test_calls_by_all_that_is_bounded() -> None:
+    """A model has its name from the call on that proved it; what has no provider has no model either."""
+    sums = CallCounts()
+    sums.add(line(status=402, reason="budget_exceeded", attempts=[], cost_usd="0"))
+    sums.add(line(status=200, reason=""))
+    sums.add(line(status=429, reason="rate_limited", attempts=[], cost_usd="0"))
+    sums.add(line(provider="", status=401, reason="identity_missing"))
+    assert sums.calls == {
+        ("openai", OTHER, "4xx", "budget_exceeded"): 1,
+        ("openai", "m", "2xx", ""): 1,
+        ("openai", "m", "4xx", "rate_limited"): 1,
+        ("", "", "4xx", "identity_missing"): 1,
+    }
 
 
 def test_what_did_not_leave_has_no_times() -> None:
@@ -57,9 +72,34 @@ def test_what_did_not_leave_has_no_times() -> None:
     sums = CallCounts(1)
     sums.add(line(attempts=[], cost_usd="0"))
     sums.add(line(provider=""))
-    assert sums.project_calls == {"p": 2}
+    assert sums.project_calls.total() == 2
     assert not sums.duration
     assert not sums.tokens
+
+
+def test_what_is_charged_later_has_no_times() -> None:
+    """Its money and tokens count once, with the line that charges them."""
+    sums = CallCounts()
+    sums.add(line(charged_by="later", cost_usd="0", tokens={}))
+    sums.add(line(reason="later", attempts=[], duration_ms=None, overhead_ms=None))
+    assert sums.nano_usd == {("openai", OTHER): 0, ("openai", "m"): 2}
+    assert sums.tokens == {("openai", "m", "input"): 3}
+    assert sums.duration["openai"].buckets[-1][1] == 1
+
+
+def test_what_the_provider_took() -> None:
+    """Each answered attempt, by the provider to which it was made; one without an answer says nothing."""
+    sums = CallCounts()
+    attempts = [
+        {"outcome": "upstream_timeout", "ms": 600_000.0},
+        {"outcome": "503", "ms": 30.0},
+        {"outcome": "200", "ms": 500.0, "provider": "azure"},
+    ]
+    sums.add(line(attempts=attempts))
+    assert {name: found.sum for name, found in sums.response.items()} == {
+        "openai": 0.03,
+        "azure": 0.5,
+    }
 
 
 def test_buckets() -> None:

@@ -36,8 +36,10 @@ ROOMS = (
         "cannot_start",
         "site",
         "control",
+        "alerts",
         "stores",
         "operators",
+        "telemetry",
         "config",
     ),
     *(

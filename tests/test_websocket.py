@@ -5,86 +5,36 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, cast
+from collections.abc import AsyncIterator
+from typing import cast
 
 import pytest
 
 from tests.support.calls import head
-from tests.support.wire import FakeWire
+from tests.support.clock import Clock
+from tests.support.socket_sides import (
+    ASKS,
+    DONE,
+    KEY,
+    REQUEST,
+    STARTED,
+    TERMS,
+    ProviderConnection,
+    Room,
+    Switching,
+    next_of,
+)
 from tollhouse.credential.redact import Redactor
 from tollhouse.denial import Denial, Refused
 from tollhouse.dispatch.http_client import RawConnection
 from tollhouse.dispatch.upstreamed import Upstreamed
-from tollhouse.families.asked import Asked, Dialect, Limits, Request
-from tollhouse.families.dialogue import Terms
+from tollhouse.families.asked import Asked, Dialect
 from tollhouse.families.openai import OPENAI
-from tollhouse.families.openai.routes import REALTIME
 from tollhouse.frames import GOING_AWAY, POLICY, Frames, Message, Side
 from tollhouse.listen.exchange import Exchange
 from tollhouse.listen.interruption import ClientGone
 from tollhouse.socket_ties import Owing, SocketBounds, Ties
 from tollhouse.websocket import Session
-
-KEY = "sk-the-real-key-of-the-provider"
-REQUEST = Request(REALTIME, "/v1/realtime", (), query="model=gpt-realtime")
-TERMS = Terms(
-    REQUEST, "typical", Dialect(), lambda asked: Limits(32_000, 4_096), lambda asked: asked
-)
-ASKS = b'{"type": "response.create"}'
-
-
-def event(kind: str, **members: Any) -> Message:
-    return Message("text", json.dumps({"type": kind, **members}).encode())
-
-
-STARTED = event("response.created", response={"id": "resp_1"})
-DONE = event(
-    "response.done",
-    response={
-        "id": "resp_1",
-        "status": "completed",
-        "usage": {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15},
-    },
-)
-
-
-class Room:
-    def extend(self, count: int) -> None:
-        pass
-
-    def release(self) -> None:
-        pass
-
-
-class Switching(FakeWire):
-    """A client's wire that becomes a WebSocket's. ``sent`` is called with what it is sent."""
-
-    switches = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sent: Callable[[bytes], None] = lambda data: None
-
-    def switch(self, headers: Sequence[tuple[str, str]]) -> None:
-        self.status = 101
-
-    def send_data(self, data: bytes) -> None:
-        self.sent(data)
-
-
-class ProviderConnection:
-    """Of `RawConnection`, what a session uses."""
-
-    def __init__(self) -> None:
-        self.comes: asyncio.Queue[bytes] = asyncio.Queue()
-        self.went: asyncio.Queue[bytes] = asyncio.Queue()
-
-    async def read(self) -> bytes:
-        return await self.comes.get()
-
-    async def write(self, data: bytes) -> None:
-        self.went.put_nowait(data)
 
 
 class Played:
@@ -95,11 +45,13 @@ class Played:
         self.exchange = Exchange(head("GET", "/v1/realtime?model=gpt-realtime"), self.wire)
         self.exchange.feed_end()
         self.exchange.switch([])
-        connection = ProviderConnection()
+        self.connection = connection = ProviderConnection()
         self.upstreamed = Upstreamed(
             cast(RawConnection, connection), "", Redactor([KEY]), 1 << 20, Room()
         )
         self.covers = list(covers)
+        self.most_requests = 1000
+        """The budget covers so many."""
         self.owing: list[Owing] = []
         self.noted = 0
         self.dialogue = OPENAI.dialogue(OPENAI.read(REQUEST, Dialect()), TERMS)
@@ -115,6 +67,7 @@ class Played:
             to_client.get, self._feed, Frames(client=True, longest=1 << 20, room=Room())
         )
         self.comes = connection.comes
+        self.clock = Clock()
         self.session = Session(
             self.exchange,
             self.upstreamed,
@@ -122,6 +75,8 @@ class Played:
             Ties(self._heard, self._judge, self._cover, self._note, self._check, self._error),
             SocketBounds(1 << 20, 600, 7200),
             Room(),
+            self.clock,
+            tick_s=0,
         )
 
     async def _feed(self, data: bytes) -> None:
@@ -136,6 +91,8 @@ class Played:
 
     async def _cover(self, owing: Owing) -> int | None:
         self.owing.append(owing)
+        if owing.requests > self.most_requests:
+            raise Refused("budget_exceeded", "It is used up.")
         refused = self.covers.pop(0) if self.covers else None
         if refused is not None:
             raise refused
@@ -164,11 +121,10 @@ class Played:
             yield task
             await asyncio.wait([task])
 
-
-async def next_of(side: Side) -> Message:
-    async for message in side.messages():
-        return message
-    raise AssertionError("it is closed")
+    async def looked_at_the_clock(self) -> None:
+        """Returns when the session has done what there is to do by now."""
+        for _ in range(50):
+            await asyncio.sleep(0)
 
 
 async def test_messages_and_a_close() -> None:
@@ -284,3 +240,68 @@ async def test_a_client_that_takes_nothing() -> None:
         await next_of(played.client)
         assert played.noted == 2
         played.exchange.lose("the connection ended")
+
+
+@pytest.mark.parametrize("first", ["client", "provider"])
+async def test_a_side_that_gives_no_close_of_its_own(first: str) -> None:
+    """It has 5 s for it. Then the session is over, with the close that came."""
+    played = Played()
+    closes, stays = played.client, played.provider
+    if first == "provider":
+        closes, stays = stays, closes
+    async with played.running() as task:
+        await closes.close(1000, "done")
+        assert (await next_of(stays)).kind == "close"
+        await played.looked_at_the_clock()
+        played.clock.advance(4.9)
+        await played.looked_at_the_clock()
+        assert not task.done()
+        played.clock.advance(0.2)
+    assert task.result() is True
+    assert played.session.denial is None
+    if first == "client":
+        await played.session.farewell()
+        close = await next_of(played.client)
+        assert (close.code, close.data) == (1000, b"done")
+
+
+async def test_a_provider_that_takes_no_close() -> None:
+    """It holds nobody up for longer than 5 s either."""
+    played = Played(Refused("budget_exceeded", "It is used up."))
+    played.connection.full = True
+    async with played.running() as task:
+        await played.client.send(Message("text", ASKS))
+        assert json.loads((await next_of(played.client)).data)["error"]["code"] == "budget_exceeded"
+        await played.looked_at_the_clock()
+        played.clock.advance(4.9)
+        await played.looked_at_the_clock()
+        assert not task.done()
+        played.clock.advance(0.2)
+    assert task.result() is True
+    assert played.connection.went.empty()
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_the_last_answer(ends: bool) -> None:
+    """When no more can be held, the answer under way was held for. It has 30 s to end; then the client is told."""
+    played = Played()
+    played.most_requests = 1
+    async with played.running() as task:
+        await played.client.send(Message("text", ASKS))
+        await next_of(played.provider)
+        await played.provider.send(STARTED)
+        await next_of(played.client)
+        await played.client.send(Message("text", ASKS))
+        await played.looked_at_the_clock()
+        assert max(owing.requests for owing in played.owing) == 2
+        played.clock.advance(29.9)
+        await played.looked_at_the_clock()
+        assert not task.done()
+        if ends:
+            await played.provider.send(DONE)
+            assert (await next_of(played.client)).data == DONE.data
+        else:
+            played.clock.advance(0.2)
+        assert json.loads((await next_of(played.client)).data)["error"]["code"] == "budget_exceeded"
+    assert played.session.denial is not None
+    assert [charge.units.tokens for charge in played.dialogue.charges] == [15] * ends

@@ -11,7 +11,6 @@ import logging
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -315,6 +314,7 @@ class Entry(NamedTuple):
     line: bytes
     place: int
     """Where it is kept meanwhile."""
+    call: Concluded
 
 
 def _line(record: Mapping[str, object]) -> bytes:
@@ -337,14 +337,15 @@ class Book:
         )
         """Gets the record of each call that was refused, or of which no settle tells Redis; and whether a settle tells of it. It
         raises nothing."""
+        self.on_line: Callable[[Mapping[str, object], Concluded | None], None] | None = None
+        """Gets each record, once its call is settled, and the call where there is one. It keeps nothing of the call, and raises
+        nothing."""
         self.clock = clock
         self._concluding = concluding or Concluding()
         self._path = destination
         self._torn = False
         """The last line was written in part."""
         self._fd = self._open()
-        self.counts: Counter[tuple[object, object, object]] = Counter()
-        """Lines by provider ("" for none), status and reason: since the start."""
         self.sums = sums or CallCounts()
 
     def _open(self) -> int:
@@ -363,30 +364,31 @@ class Book:
             log.exception("call %s: its line could not be made whole", known(call.stage).arrival.id)
             return broken_record(call)
 
-    def begin(self, record: dict[str, object]) -> Entry:
+    def begin(self, record: dict[str, object], call: Concluded) -> Entry:
         """The line is made, and the call will be settled now. If this process is killed before `end`, another one writes it."""
         line = _line(record)
-        return Entry(record, line, self._concluding.begin(line))
+        return Entry(record, line, self._concluding.begin(line), call)
 
     def end(self, entry: Entry, *, settled: bool = True) -> None:
         """Writes what was begun. Never raises."""
-        self._write(entry.record, entry.line, settled)
+        self._write(entry.record, entry.line, settled, entry.call)
         self._concluding.end(entry.place)
 
     def write(self, record: dict[str, object], *, settled: bool = True) -> None:
         """Never raises: a full disk is logged and does not end calls. ``settled``: a settle tells Redis of the call."""
-        self._write(record, _line(record), settled)
+        self._write(record, _line(record), settled, None)
 
-    def _write(self, record: Mapping[str, object], line: bytes, settled: bool) -> None:
+    def _write(
+        self, record: Mapping[str, object], line: bytes, settled: bool, call: Concluded | None
+    ) -> None:
         if not settled or record.get("decision") == "deny":
             self.on_uncharged(record, settled)
-        self.counts[
-            record.get("provider", ""), record.get("status", 0), record.get("reason", "")
-        ] += 1
         try:
             self.sums.add(record)
         except Exception:
             log.exception("call %s could not be counted for the metrics", record.get("call_id"))
+        if self.on_line is not None:
+            self.on_line(record, call)
         rest = b"\n" + line if self._torn else line
         try:
             while rest:

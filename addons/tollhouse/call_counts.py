@@ -71,52 +71,81 @@ class Histogram:
         return list(zip(names, map(float, accumulate(self._counts)), strict=True))
 
 
+class NamedModels:
+    """The models that metrics name. It has its own memory of them, for one thread."""
+
+    def __init__(self) -> None:
+        self._named: set[tuple[str, str]] = set()
+
+    def name(self, record: Mapping[str, Any]) -> str:
+        """What the line's model is called: itself, `OTHER`, or "" for a call without one."""
+        model = record.get("model") or ""
+        if not model:
+            return ""
+        key = record["provider"], model
+        if key not in self._named:
+            counted = record.get("charged_by") == "usage" and nano_usd(record) > 0
+            if not counted or len(self._named) >= MOST_MODELS:
+                return OTHER
+            self._named.add(key)
+        return str(model)
+
+
+def nano_usd(record: Mapping[str, Any]) -> int:
+    """What the line says that was charged, in nano-dollars."""
+    return int(Decimal(record.get("cost_usd") or 0) * 1_000_000_000)
+
+
 class CallCounts:
     """``projects`` is how many projects are named."""
 
     def __init__(self, projects: int = 0) -> None:
         self._most_projects = projects
-        self._models: set[tuple[str, str]] = set()
+        self._models = NamedModels()
         self._projects: set[str] = set()
+        self.calls: Counter[tuple[str, str, str, str]] = Counter()
+        """Lines by provider ("" for none), model, class of the status and reason."""
         self.tokens: Counter[tuple[str, str, str]] = Counter()
         """By provider, model and kind."""
         self.nano_usd: Counter[tuple[str, str]] = Counter()
         self.duration: dict[str, Histogram] = {}
         self.overhead: dict[str, Histogram] = {}
         self.first_token: dict[str, Histogram] = {}
-        self.project_calls: Counter[str] = Counter()
+        self.response: dict[str, Histogram] = {}
+        """Of each attempt that was answered: until the head of the answer."""
+        self.project_calls: Counter[tuple[str, str, str]] = Counter()
+        """By project, class of the status and reason."""
         self.project_nano_usd: Counter[str] = Counter()
 
     def add(self, record: Mapping[str, Any]) -> None:
-        """``record`` is a line. Of a call that no provider was found for, or that did not leave, only its project counts."""
-        nano_usd = int(Decimal(record.get("cost_usd") or 0) * 1_000_000_000)
+        """``record`` is a line. A call that no provider was found for, or that did not leave, is counted, and has no tokens and
+        no times. A line that charges a call later has no times either."""
+        cost = nano_usd(record)
+        provider = record.get("provider") or ""
+        model = self._models.name(record) if provider else ""
+        status, reason = _class(record.get("status")), record.get("reason") or ""
+        self.calls[provider, model, status, reason] += 1
         project = record.get("project")
         if project and self._most_projects:
             project = self._named_project(project)
-            self.project_calls[project] += 1
-            self.project_nano_usd[project] += nano_usd
-        provider = record.get("provider")
-        if not provider or not record.get("attempts"):
+            self.project_calls[project, status, reason] += 1
+            self.project_nano_usd[project] += cost
+        attempts = record.get("attempts")
+        if not provider or not (attempts or cost):
             return
-        counted = nano_usd > 0 and record.get("charged_by") == "usage"
-        model = self._named_model(provider, record.get("model") or "", counted)
         for kind, count in (record.get("tokens") or {}).items():
             self.tokens[provider, model, kind] += count
-        self.nano_usd[provider, model] += nano_usd
+        self.nano_usd[provider, model] += cost
+        if not attempts:
+            return
         _add(self.duration, provider, SECONDS, record.get("duration_ms"))
         _add(self.overhead, provider, OWN_SECONDS, record.get("overhead_ms"))
         if record.get("stream"):
             _add(self.first_token, provider, SECONDS, record.get("ttft_ms"))
-
-    def _named_model(self, provider: str, model: str, counted: bool) -> str:
-        if not model:
-            return ""
-        key = provider, model
-        if key not in self._models:
-            if not counted or len(self._models) >= MOST_MODELS:
-                return OTHER
-            self._models.add(key)
-        return model
+        for attempt in attempts:
+            if attempt["outcome"].isdigit():
+                asked = attempt.get("provider") or provider
+                _add(self.response, asked, SECONDS, attempt["ms"])
 
     def _named_project(self, project: str) -> str:
         if project not in self._projects:
@@ -124,6 +153,11 @@ class CallCounts:
                 return OTHER
             self._projects.add(project)
         return project
+
+
+def _class(status: object) -> str:
+    """``2xx`` and so on; empty for a call that was answered nothing."""
+    return f"{status // 100}xx" if isinstance(status, int) and status else ""
 
 
 def _add(

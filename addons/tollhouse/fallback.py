@@ -83,13 +83,13 @@ class Fallbacks:
             there = _admitted_at(provider, admitted)
             if there is None:
                 return None
-            asked = await self._models(await self._read.again(requested, there), None)
-            if not _stateless(asked):
+            reread = await self._models(await self._read.again(requested, there), None)
+            if not _stateless(reread):
                 return None
             project = admitted.project
             lease = await self._keys.get(provider.name, project.tenant, project.id)
             check_lease(lease, provider)
-            covered = await self._purse.fall_back(admitted.id, asked, unknown=unknown)
+            covered = await self._purse.fall_back(admitted.id, reread, unknown=unknown)
         except Refused as refusal:
             log.warning(
                 "call %s is not sent to %s (%s)", admitted.id, provider.name, refusal.denial.code
@@ -120,9 +120,7 @@ async def connected(
     room: Room,
 ) -> Upstreamed | Answering:
     """The same for a WebSocket: no message has passed yet."""
-    return await _served(
-        trip, delivery, relay, fallbacks, lambda asked: asked.connect(longest, room)
-    )
+    return await _served(trip, delivery, relay, fallbacks, lambda one: one.connect(longest, room))
 
 
 async def _served[T: Answering | Upstreamed](
@@ -133,7 +131,7 @@ async def _served[T: Answering | Upstreamed](
     ask: Callable[[Delivery], Awaitable[T]],
 ) -> T:
     """What ``ask`` gives of ``delivery``, or of the fallback's. Raises `Refused`."""
-    first = await _asked(ask, delivery)
+    first = await _result(ask, delivery)
     # An answer may stream for hours, and nobody needs the body that was read any more.
     read, trip.read = trip.read, None
     if read is not None and fallbacks is not None and delivery.may_fall_back:
@@ -142,7 +140,7 @@ async def _served[T: Answering | Upstreamed](
         if clearance is not None:
             # If the client leaves now, its end is what counts.
             trip.delivery = other = relay.delivery(clearance, delivery)
-            second = await _asked(ask, other)
+            second = await _result(ask, other)
             if isinstance(second, Upstreamed) or (
                 isinstance(second, Answering) and second.status < 400
             ):
@@ -157,7 +155,8 @@ async def _served[T: Answering | Upstreamed](
     return first
 
 
-async def _asked[T](ask: Callable[[Delivery], Awaitable[T]], delivery: Delivery) -> T | Refused:
+async def _result[T](ask: Callable[[Delivery], Awaitable[T]], delivery: Delivery) -> T | Refused:
+    """What ``ask`` gives, or the refusal that it raises."""
     try:
         return await ask(delivery)
     except Refused as refused:

@@ -25,12 +25,14 @@ gates       in their order, which gates.py makes            gates.py
 dispatch    Relay    breaker, attempts, answer, meter       dispatch/relay.py
             Fallbacks the call as another provider is asked  fallback.py
 settle      Purse, then Book: the line                      budget/purse.py, book.py
+            Telemetry: the collector is told of it          telemetry/telemetry.py
 beside      what all of these are opened from               stores.py
             Readiness: why no call is taken                 readiness.py
             PricesInUse: what is charged by                 prices/in_use.py
             Upkeep: what is done again and again            upkeep.py, budget/keeper.py
             Renewer: the thread that renews holds           budget/renewal.py
             Poller: asks for usage that comes later         budget/poller.py
+            Watch: who is told of budgets and faults        alerts/
             commands, probes, metrics                       control/, site/
 
 The class opens from the top to the bottom: `_open_stores`, `_open_road`, `_make_entrances`, `open_listeners`. Each thing that
@@ -55,6 +57,10 @@ from tollhouse.accounts.remembered import Remembered
 from tollhouse.admit.bodies import BodyBytes
 from tollhouse.admit.identifying import Accounts, Identifier
 from tollhouse.admit.upload_spool import UploadSpool
+from tollhouse.alerts.alert_desk import AlertDesk
+from tollhouse.alerts.from_config import open_receivers, open_watch
+from tollhouse.alerts.outbox import Outbox
+from tollhouse.alerts.watch import Watch
 from tollhouse.book import Book
 from tollhouse.budget.afterwards import Afterwards
 from tollhouse.budget.charges import Charges
@@ -116,6 +122,7 @@ if TYPE_CHECKING:
     from tollhouse.credential.vault.auth import Unwrapped
     from tollhouse.site.metrics import Metrics
     from tollhouse.site.totals import Families
+    from tollhouse.telemetry.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -163,6 +170,7 @@ class Gateway:
         """When calls under way are cut, once they are drained."""
         self._reopen_book: Callable[[], object] = lambda: None
         self.prices: PricesInUse | None = None
+        self.watch: Watch | None = None
         self._reloading: asyncio.Task[None] | None = None
         self._closers: list[Callable[[], Awaitable[object]]] = []
         """How to close what is open, in the order in which it was opened."""
@@ -206,6 +214,9 @@ class Gateway:
                 return
             self.upkeep.start()
             self.on_stop(self.upkeep.stop)
+            if self.watch is not None:
+                self.watch.start()
+                self.on_stop(self.watch.stop)
             self.journey.open = True
             await self.open_listeners()
             if self._stores_seen:
@@ -237,6 +248,7 @@ class Gateway:
             )
         self._reopen_book = self.book.reopen
         self.on_stop(self._close_book)
+        self._open_telemetry()
         self.redis = connect_redis(config.redis.url, config.state.directory, config.redis.timeout_s)
         self.ledger = Ledger(self.redis, on_swept=self.book.swept)
         self.uncharged = Uncharged(self.ledger)
@@ -288,6 +300,19 @@ class Gateway:
             self.on_stop(each.close)
         # Nobody waits: a call that comes before they are read waits for the read that is under way.
         self._warming = [asyncio.create_task(each.warm()) for each in issuer_keys]
+
+    def _open_telemetry(self) -> None:
+        """Nothing of it is loaded unless the configuration names a collector."""
+        self.telemetry: Telemetry | None = None
+        if self.config.otel.endpoint is None:
+            return
+        from tollhouse.telemetry.telemetry import MISSING, Telemetry, installed
+
+        if not installed():
+            raise GatewayError(MISSING)
+        self.telemetry = Telemetry(self.config.otel)
+        self.book.on_line = self.telemetry.hand_over
+        self.on_stop(self.telemetry.close)
 
     async def _open_road(self) -> None:
         """What a call passes, from the prices to the provider; and the admin listener, which is the first that is open."""
@@ -392,12 +417,28 @@ class Gateway:
         config = self.config
         keys = KeyDesk(config, self.keys, self.upstream)
         assert self.prices is not None
+        outbox = Outbox(self.redis, self.ledger.run_script)
+        receivers = open_receivers(config, self._proxies, self.secrets, self._resolver_factory)
+        if receivers:
+            self.watch = open_watch(
+                config,
+                self.ledger,
+                outbox,
+                receivers,
+                self.keys,
+                self.breakers,
+                lambda: self.spool.waiting + len(self.purse.unsettled),
+                self.directory.projects,
+                clock=self._clock,
+            )
+            self.purse.notices = self.watch.conditions
         self.operations = Operations(
             self.directory,
             self.ledger,
             keys=keys,
             overview=Overview(self.directory, self.ledger, self.history),
             reload_prices=self.prices.reload,
+            alerts=AlertDesk(receivers, outbox),
         )
         if self.share.alone:
             await self._open_control()
@@ -514,6 +555,8 @@ class Gateway:
                 self.relay,
                 self.keys,
                 self.addons,
+                self.watch,
+                self.telemetry,
             )
         )
 

@@ -19,6 +19,8 @@ class Attempt(NamedTuple):
     """The attempt ended without an answer, and the provider may have worked on it all the same."""
     provider: str = ""
     """The fallback to which it was made; "" for the call's own provider."""
+    began: float = 0.0
+    """`time.monotonic()`."""
 
     @property
     def answered(self) -> bool:

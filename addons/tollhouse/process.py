@@ -215,6 +215,10 @@ def _load_all(config: Config) -> None:
 
     if config.listen.admin is not None:
         import tollhouse.site.metrics
+    if config.otel.endpoint is not None:
+        from tollhouse.telemetry.telemetry import installed
+
+        installed()
     if not config.vault.embedded:
         import tollhouse.credential.vault.auth
         import tollhouse.credential.vault.reader

@@ -231,7 +231,7 @@ class Trip:
             fallback_from=self.fallback_from,
         )
         record = self._book.record(concluded)
-        entry = self._book.begin(record)
+        entry = self._book.begin(record, concluded)
         settled = self.id in self._purse.held
         try:
             settle = self._purse.settle(self.id, charged, record)

@@ -8,9 +8,10 @@ the other side has taken the one before, so that whoever reads slowly makes the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Collection, Coroutine
 from typing import Final
 
 from tollhouse.denial import Denial, Fault, Refused
@@ -45,7 +46,7 @@ _LAST_ANSWER_S: Final = 30.0
 
 
 class Session:
-    """One session. ``clock`` gives seconds that never go back."""
+    """One session. ``clock`` gives seconds that never go back; what is to end by it is looked at every ``tick_s``."""
 
     def __init__(
         self,
@@ -56,6 +57,7 @@ class Session:
         bounds: SocketBounds,
         room: Room,
         clock: Callable[[], float] = time.monotonic,
+        tick_s: float = _TICK_S,
     ) -> None:
         self._upstreamed = upstreamed
         self._provider = upstreamed.side
@@ -69,6 +71,7 @@ class Session:
         self._alter = ties.alter
         self._bounds = bounds
         self._clock = clock
+        self._tick_s = tick_s
         self._began = self._last = clock()
         self._reading = asyncio.Lock()
         """The dialogue reads one message at a time: a long one is read by a thread."""
@@ -103,7 +106,7 @@ class Session:
             other = [task for task in tasks[:2] if task not in done]
             if self._closes is not None and other and tasks[2] not in done:
                 # The other side answers with its own close.
-                await asyncio.wait(other, timeout=_CLOSE_WITHIN_S)
+                await self._within(_CLOSE_WITHIN_S, other)
         finally:
             for task in tasks:
                 task.cancel()
@@ -194,14 +197,22 @@ class Session:
             reason = close.data.decode("utf-8", "replace")
             await self._provider_side(self._provider.close(close.code, reason))
 
-    @staticmethod
-    async def _provider_side(work: Awaitable[None]) -> None:
+    async def _provider_side(self, work: Coroutine[None, None, None]) -> None:
         """A provider that is gone, or takes nothing, keeps nobody waiting."""
+        task = asyncio.create_task(work)
         try:
-            async with asyncio.timeout(_CLOSE_WITHIN_S):
-                await work
-        except (SideLost, TimeoutError):
-            pass
+            await self._within(_CLOSE_WITHIN_S, [task])
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+        with contextlib.suppress(SideLost, asyncio.CancelledError):
+            task.result()
+
+    async def _within(self, seconds: float, tasks: Collection[asyncio.Task[None]]) -> None:
+        """Returns when ``tasks`` have ended, or so many seconds have passed."""
+        until, pending = self._clock() + seconds, set(tasks)
+        while pending and self._clock() < until:
+            _, pending = await asyncio.wait(pending, timeout=self._tick_s)
 
     async def _from_client(self) -> None:
         try:
@@ -273,14 +284,13 @@ class Session:
             one.exposure.estimate.grows for one in await self._unfinished()
         ):
             return
-        try:
-            async with asyncio.timeout(_LAST_ANSWER_S):
-                self._quiet.clear()
-                while await self._unfinished():
+        until = self._clock() + _LAST_ANSWER_S
+        self._quiet.clear()
+        while self._clock() < until and await self._unfinished():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._tick_s):
                     await self._quiet.wait()
-                    self._quiet.clear()
-        except TimeoutError:
-            pass
+            self._quiet.clear()
 
     async def _from_provider(self) -> None:
         try:
@@ -331,7 +341,7 @@ class Session:
         """Time: silence, the whole session, a token that was revoked, and answers that grow while nothing is said."""
         checked = self._clock()
         while True:
-            await asyncio.sleep(_TICK_S)
+            await asyncio.sleep(self._tick_s)
             now = self._clock()
             if now - self._began > self._bounds.session_s:
                 raise Refused("timeout", f"The session has lasted {self._bounds.session_s:g} s.")

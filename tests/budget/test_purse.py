@@ -18,6 +18,7 @@ from tollhouse.call import NOTHING, Amount, Covered, Requested
 from tollhouse.denial import Denial, Refused, error_headers
 from tollhouse.families.operation import Operation
 from tollhouse.ledger import names
+from tollhouse.ledger.hold_reply import Short
 from tollhouse.ledger.ledger import Ledger, Scope
 from tollhouse.ledger.limits import parse_limit
 from tollhouse.ledger.names import session_scope
@@ -77,6 +78,34 @@ async def test_a_model_without_a_price_and_a_money_limit(purse: Purse, ledger: L
     assert (denial.code, denial.status) == ("model_unpriced", 403)
     assert purse.held == {}
     assert await state(ledger) == {"10 usd/day": (0, 0)}
+
+
+class Noticed:
+    """Who hears of what an operator can do something about."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, str]] = []
+
+    def short(self, short: Short, project: Project) -> None:
+        self.heard.append((short.limit_text, project.id))
+
+    def unpriced(self, requested: Requested) -> None:
+        self.heard.append((requested.asked.model, requested.admitted.project.id))
+
+
+async def test_what_an_operator_hears_of(purse: Purse, ledger: Ledger) -> None:
+    """A limit without room, and a model without a price whether its call is refused or not; nothing of a call that fits."""
+    purse.notices = noticed = Noticed()
+    await limit_to(ledger, "1 requests/day")
+    await held(purse, a_call(model="unknown"))
+    assert noticed.heard == [("unknown", PROJECT.id)]
+    await refused(purse, a_call())
+    assert noticed.heard[1:] == [("1 requests/day", PROJECT.id)]
+    await limit_to(ledger, "10 usd/day")
+    await held(purse, a_call())
+    assert len(noticed.heard) == 2
+    await refused(purse, a_call(model="unknown"))
+    assert noticed.heard[2:] == [("unknown", PROJECT.id)]
 
 
 async def test_hold_and_settle(purse: Purse, ledger: Ledger) -> None:

@@ -116,6 +116,28 @@ async def test_a_fallback(write) -> None:
     assert "There is no key for vllm." in [finding.what for finding in findings]
 
 
+async def test_a_fallback_without_a_price(write) -> None:
+    """Whether it has none at all, or none for a model that the configuration names at the first provider."""
+    pair = (
+        '[providers.openai]\nfallback = "vllm"\n[providers.openai.models]\nours = "gpt-4o-mini"\n'
+        '[providers.vllm]\nfamily = "openai"\nhosts = ["llm.internal"]\n'
+        '[projects.p]\ntenant = "acme"\nmodels = ["gpt-4o", "openai/gpt-5*", "claude-*", "anthropic/claude-sonnet-5"]\n'
+    )
+
+    def price(*models: str) -> str:
+        return "".join(f'[prices."vllm/{model}"]\ninput = "1"\noutput = "2"\n' for model in models)
+
+    warned = said(await run(write(LISTEN, VAULT, REDIS, pair)), "warn")
+    assert "No model has a price at vllm, the fallback of openai." in warned
+    assert '[prices."vllm/MODEL"]' in warned
+    warned = said(await run(write(LISTEN, VAULT, REDIS, pair, price("gpt-4o"))), "warn")
+    assert "vllm, the fallback of openai, has no price for ours, gpt-5*." in warned
+    priced = price("gpt-4o", "ours", "gpt-5-mini")
+    assert "the fallback of" not in said(
+        await run(write(LISTEN, VAULT, REDIS, pair, priced)), "warn"
+    )
+
+
 async def test_issuers(write, tmp_path: Path) -> None:
     """Keys that can't be read, everybody at GitHub let in, another tenant's project, and a network without its listener."""
     (tmp_path / "jwks.json").write_bytes(jwks(jwk(ec_key("issuer"), "one")))

@@ -31,6 +31,8 @@ SCRAPED = {
     "config.admin.unsafe_plaintext": True,
 }
 EVERYTHING = SCRAPED | {
+    "prometheusRule.enabled": True,
+    "dashboard.enabled": True,
     "autoscaling.enabled": True,
     "networkPolicy.defaultDeny": True,
     "workloads.namespaces": ["acme", "beta"],
@@ -100,6 +102,7 @@ def test_the_values_fit_their_schema() -> None:
         {"federation": [{"name": "openai"}]},
         {"config": values["config"] | {"redis": {"url": "rediss://u:secret@redis:6379/0"}}},
         {"config": values["config"] | {"state": {"directory": "/data"}}},
+        {"config": values["config"] | {"alerts": [{"to": "https://hooks.slack.com/services/x"}]}},
     ):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(values | wrong, schema)
@@ -138,9 +141,9 @@ def test_kubernetes_takes_every_document(values: dict[str, object]) -> None:
     """By Kubernetes' published schemas, without a field that they do not know."""
     found = rendered(**values)
     for (kind, _), document in found.items():
-        if kind != "ServiceMonitor":
+        if kind not in ("ServiceMonitor", "PrometheusRule"):
             kubernetes_validate.validate(document, "1.37", strict=True)
-    assert len(found) == (14 if values else 6)
+    assert len(found) == (16 if values else 6)
 
 
 @pytest.mark.requires("helm")
@@ -236,6 +239,18 @@ def test_the_scrape_shows_a_token_as_the_gateway_takes_it() -> None:
     assert "tollhouse token create --view" in refused(**{"serviceMonitor.enabled": True})
     without = {key: value for key, value in SCRAPED.items() if not key.startswith("config.")}
     assert "config.admin.unsafe_plaintext=true" in refused(**without)
+
+
+@pytest.mark.requires("helm")
+def test_rules_and_board_are_those_of_deploy() -> None:
+    """What Prometheus writes for a person, such as {{ $labels.provider }}, is not Helm's to fill in."""
+    found = rendered(**EVERYTHING)
+    [rules] = yaml((ROOT / "deploy" / "prometheus" / "tollhouse-rules.yaml").read_text())
+    assert found["PrometheusRule", "tollhouse/tollhouse"]["spec"] == rules
+    board = found["ConfigMap", "tollhouse/tollhouse-dashboard"]
+    assert board["metadata"]["labels"]["grafana_dashboard"] == "1"
+    wanted = json.loads((ROOT / "deploy" / "grafana" / "tollhouse.json").read_text())
+    assert json.loads(board["data"]["tollhouse.json"]) == wanted
 
 
 @pytest.mark.requires("helm")

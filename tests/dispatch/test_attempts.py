@@ -19,7 +19,8 @@ from tollhouse.denial import Refused
 from tollhouse.dispatch.answer import Answer, UpstreamError
 from tollhouse.dispatch.attempts import Effort, Timing, deliver
 from tollhouse.dispatch.breaker import Breaker, State
-from tollhouse.dispatch.retry import RetryBudget, RetryPolicy
+from tollhouse.dispatch.retry import RetryPolicy
+from tollhouse.dispatch.retry_budget import RetryBudget
 from tollhouse.outcome import Attempt
 
 WALL = 1_445_412_480.0
@@ -95,7 +96,7 @@ async def test_an_answer_at_the_first_try() -> None:
     """One attempt, its time, no sleep."""
     given = Given(says_status(200), took_s=0.25)
     assert (await given.deliver()).status == 200
-    assert given.attempts == [Attempt("200", 250.0)]
+    assert given.attempts == [Attempt("200", 250.0, began=1000.0)]
     assert given.clock.slept == []
 
 
@@ -125,9 +126,9 @@ async def test_an_error_that_is_retried(code: str) -> None:
     given = Given(UpstreamError(code, "", "no"), UpstreamError(code, "", "maybe"), says_status(200))
     assert (await given.deliver()).status == 200
     assert given.attempts == [
-        Attempt(code, 0.0),
-        Attempt(code, 0.0, unknown=True),
-        Attempt("200", 0.0),
+        Attempt(code, 0.0, began=1000.0),
+        Attempt(code, 0.0, unknown=True, began=1000.5),
+        Attempt("200", 0.0, began=1001.5),
     ]
     assert given.clock.slept == [0.5, 1.0]
 
@@ -399,7 +400,7 @@ async def test_a_probe_that_is_cancelled_frees_its_place() -> None:
     given.clock.now += 10
     with pytest.raises(asyncio.CancelledError):
         await given.deliver()
-    assert given.attempts == [Attempt("cancelled", 0.0, unknown=True)]
+    assert given.attempts == [Attempt("cancelled", 0.0, unknown=True, began=1010.0)]
     assert (await given.deliver()).status == 200
     assert given.breaker.state is State.CLOSED
 

@@ -88,6 +88,20 @@ def test_probes_after_the_pause() -> None:
     breaker.enter()
 
 
+def test_those_that_pause() -> None:
+    """The own of a tenant, and the shared one when several tenants fail; none once the pause is over, though nobody has called."""
+    clock = Clock()
+    breakers = Breakers(clock)
+    for _ in range(10):
+        breakers.of("a.example", "digest", tenant="acme").failure()
+    assert list(breakers.paused()) == [("a.example", "acme")]
+    for _ in range(5):
+        breakers.of("a.example", "digest", tenant="other").failure()
+    assert sorted(breakers.paused()) == [("a.example", ""), ("a.example", "acme")]
+    clock.now += 10
+    assert list(breakers.paused()) == []
+
+
 def test_a_probe_that_fails() -> None:
     """The breaker opens for another 10 s."""
     clock = Clock()

@@ -3,12 +3,10 @@ from typing import Final
 
 import pytest
 from tests.support.calls import head
-from tests.support.clock import Clock
 
 from tollhouse.dispatch.answer import Answer, Sent
 from tollhouse.dispatch.retry import (
     ClientSays,
-    RetryBudget,
     RetryPolicy,
     Then,
     after,
@@ -167,15 +165,3 @@ def test_our_own_wait_is_random_and_bounded() -> None:
         4.0,
         4.0,
     ]
-
-
-def test_the_retry_budget() -> None:
-    """10 retries in 10 s are always there; above that a tenth of the calls."""
-    clock = Clock()
-    budget = RetryBudget(clock)
-    assert [budget.take() for _ in range(11)] == [True] * 10 + [False]
-    for _ in range(120):
-        budget.call()
-    assert [budget.take() for _ in range(3)] == [True, True, False]
-    clock.now += 11
-    assert budget.take()

@@ -1,5 +1,5 @@
-"""The retries of all calls to a provider: at most a tenth of its calls of the last 10 s, and at least 1 a second; through the
-running gateway, whose clock stands still."""
+"""The retries of a tenant's calls to a provider: at most a tenth of its calls of the last 10 s, and at least 1 a second; through
+the running gateway, whose clock stands still."""
 
 from __future__ import annotations
 
@@ -60,3 +60,40 @@ def test_the_retry_budget(tmp_path: Path) -> None:
                 clock.advance(11.0)
                 assert [asked() for _ in range(11)] == [2] * 10 + [1]
                 assert len(standin.snapshot()) == 22 + 3 + 100 + 4 + 21
+
+
+def test_a_storm_of_one_tenant(tmp_path: Path) -> None:
+    """Others have their own retries, and all together are bounded."""
+    clock = Clock()
+    tenants = [f"tenant-{number}" for number in range(5)]
+    with StandIn(key=REAL_KEY) as standin:
+        settings = {
+            "providers.openai": {"attempts": 2},
+            **{f"projects.proj_{one}": {"tenant": one, "limits": []} for one in tenants},
+        }
+        with open_inside(tmp_path, settings, standin=standin, clock=clock) as inside:
+            create = inside.gateway.operations.perform
+
+            def asked(tenant: str, times: int) -> list[int]:
+                """How often the provider was asked for each call."""
+                project = f"proj_{tenant}"
+                made = inside.do(create("token_create", {"projects": [project]}))
+                proxy = f"http://{project}:{made['token']}@{inside.gateway.addresses['proxy']}"
+                with httpx2.Client(
+                    proxy=proxy, verify=inside.context, trust_env=False, timeout=30
+                ) as client:
+                    url = "https://api.openai.com/v1/chat/completions"
+                    answers = [client.post(url, json=CHAT) for _ in range(times)]
+                return [int(answer.headers["x-tollhouse-attempts"]) for answer in answers]
+
+            standin.always(BUSY)
+            storm, *others = tenants
+            assert asked(storm, 30) == [2] * 10 + [1] * 20
+            assert asked(others[0], 12) == [2] * 10 + [1] * 2
+            for other in others[1:3]:
+                assert asked(other, 10) == [2] * 10
+            # What the provider gets beyond the tenths is used up by four. The tenth of its own calls is left.
+            assert asked(others[3], 12) == [1] * 9 + [2] + [1] * 2
+            clock.advance(11.0)
+            assert asked(others[3], 12) == [2] * 10 + [1] * 2
+            assert len(standin.snapshot()) == 86 + 41 + 10

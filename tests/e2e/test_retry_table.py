@@ -70,6 +70,8 @@ class Case(NamedTuple):
     """The first attempt goes over a new connection, and not over one that was used before."""
     path: str = "/v1/chat/completions"
     settings: dict[str, Any] = {}  # noqa: RUF012 - nobody changes it
+    keys: int = 1
+    """How many its secret has."""
 
 
 def kept(script: Sequence[Behaviour], asked: int, status: int = 200, **more: Any) -> Case:
@@ -124,6 +126,22 @@ CASES: dict[str, Case] = {
     "the SDK retries for the last time": Case(
         [says(503)], 1, 503, headers=[(COUNT, "2")], stop=True
     ),
+    # A key that is refused costs an attempt, and what follows has another one.
+    "refused, and no other key": Case([says(401)], 1, 502, stop=True),
+    "refused, then well": Case([says(401)], 2, keys=2),
+    "refused, and one attempt is allowed": Case([says(401)], 2, keys=2, settings={"attempts": 1}),
+    "refused, and the SDK retries": Case([says(401)], 2, keys=2, headers=[(COUNT, "1")]),
+    "refused, and the SDK has retried twice": Case(
+        [says(401)], 1, 502, keys=2, headers=[(COUNT, "2")], stop=True
+    ),
+    "refused, 503": Case([says(401), says(503)], 3, keys=2),
+    "refused, 503, 503": Case([says(401), says(503), says(503)], 3, 503, keys=2, stop=True),
+    "503, refused": Case([says(503), says(401)], 3, keys=2),
+    "503, 503, refused": Case([says(503), says(503), says(401)], 3, 502, keys=2, stop=True),
+    "two are refused": Case([says(401)] * 2, 3, keys=3),
+    "two are refused, and there is no third": Case([says(401)] * 2, 2, 502, keys=2, stop=True),
+    "three are refused": Case([says(401)] * 3, 3, 502, keys=4, stop=True),
+    "429, refused": Case([says(429), says(401)], 3, keys=3),
     "lost": Case([reset_before_headers()], 2),
     "lost, and the SDK retries": Case([reset_before_headers()], 1, 502, headers=[(COUNT, "1")]),
     "lost always": Case([reset_before_headers()] * 3, 3, 502, stop=True),
@@ -178,6 +196,7 @@ CASES: dict[str, Case] = {
     # What the provider keeps is not made twice.
     **{f"kept, {status}": kept([says(status)], 1, status) for status in (408, 500, 502, 503, 504)},
     **{f"kept, {status}": kept([says(status)], 2) for status in (429, 529)},
+    "kept, refused": kept([says(401)], 2, keys=2),
     "kept, 503 and said to": kept([says(503, ("x-should-retry", "true"))], 2),
     "kept, lost": kept([reset_before_headers()], 1, 502, stop=True),
     "kept, stale": kept([CLOSED], 1, 502, stop=True, fresh=False),
@@ -316,8 +335,14 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rows]:
         settings = {**entries, "projects.proj_123": {"tenant": "acme", "limits": []}}
         settings["projects.proj_123"]["unpriced"] = "dearest"
         with open_inside(directory, settings, standin=standin) as inside:
-            for host in HOSTS.values():
-                EmbeddedVault(directory / "state").set(host.partition(".")[0], REAL_KEY)
+            for name, host in HOSTS.items():
+                row, count, secret = host.partition(".")[0], CASES[name].keys, REAL_KEY
+                if count > 1:
+                    # What is found of a key holds for all providers.
+                    keys = [f"{REAL_KEY}-{row}-{number}" for number in range(count)]
+                    standin.keys.update(keys)
+                    secret = json.dumps(keys)
+                EmbeddedVault(directory / "state").set(row, secret)
             yield Rows(inside, door)
 
 
@@ -348,6 +373,10 @@ def test_a_row(rows: Rows, name: str) -> None:
     inside.until(lambda gateway: not gateway.journey.under_way)
     line = inside.lines()[-1]
     assert len(line["attempts"]) == case.asked
+    # No attempt follows with a key that was refused.
+    met = [one.get("authorization") for one in asked]
+    for number, attempt in enumerate(line["attempts"]):
+        assert attempt["outcome"] != "401" or met[number] not in met[number + 1 :]
     if not case.fresh:
         assert asked[0].connection == before[0].connection
     # What a batch holds is held until it is over.

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from openai import APIStatusError, AsyncOpenAI, OpenAI
+from openai import APIStatusError, AsyncOpenAI, BadRequestError, OpenAI, omit
 from tests.support.gateway import PLACEHOLDER, Road
 
 from tollhouse.demo import standin_answers as answers
@@ -198,6 +198,24 @@ def test_embeddings_and_models(in_environment: Road) -> None:
     assert [Decimal(line["cost_usd"]) for line in (listed, found)] == [0, 0]
     assert [line["charged_by"] for line in (embedded, listed, found)] == ["usage", "none", "none"]
     for received in road.standin.wait_count(3):
+        assert_clean(received, road)
+
+
+def test_a_file(in_environment: Road) -> None:
+    """Its upload is answered with what has come of it; without a purpose it is an error of the SDK's own class."""
+    road = in_environment
+    content = b'{"a":1}\n\x00\r\n'
+    with OpenAI(api_key=PLACEHOLDER) as sdk:
+        file = sdk.files.create(file=("a.jsonl", content), purpose="batch")
+        assert (file.filename, file.bytes, file.purpose) == ("a.jsonl", len(content), "batch")
+        with pytest.raises(BadRequestError):
+            sdk.files.create(file=("a.jsonl", content), purpose=omit)  # type: ignore[arg-type]
+    lines = road.wait_lines(2)
+    assert [(line["path"], line["status"]) for line in lines] == [
+        ("/v1/files", 200),
+        ("/v1/files", 400),
+    ]
+    for received in road.standin.wait_count(2):
         assert_clean(received, road)
 
 

@@ -89,7 +89,7 @@ ILL = reply(503, b'{"error":{"message":"ill"}}', [("retry-after-ms", "500")])
         ([], BUSY, 3),
         ([], reply(429, EMPTY), 3),
         ([], reply(402, EMPTY), 3),
-        ([], REFUSED, 2),
+        ([], REFUSED, 3),
         ([BUSY], REFUSED, 3),
         ([REFUSED], BUSY, 3),
         ([ILL], BUSY, 3),
@@ -188,15 +188,15 @@ def test_a_refused_key_moves_on(inside: Inside) -> None:
     assert first not in used(inside)[1:]
 
 
-def test_a_key_refused_in_place_of_a_refused_one(inside: Inside) -> None:
-    """502 after the second; both are counted for the alarm, and left alone by the next call."""
+def test_keys_refused_in_place_of_a_refused_one(inside: Inside) -> None:
+    """502 after the third; each is counted for the alarm, and left alone by the next call."""
     before = inside.gateway.keys.refusals()
-    inside.standin.script(REFUSED, REFUSED)
+    inside.standin.script(REFUSED, REFUSED, REFUSED)
     assert ask(inside).headers["x-tollhouse-reason"] == "credential_refused"
-    both = used(inside)
+    met = used(inside)
     counted = {
         key[2]: count - before.get(key, 0) for key, count in inside.gateway.keys.refusals().items()
     }
-    assert [counted[PRINTS[number]] for number in both] == [1, 1]
+    assert [counted[PRINTS[number]] for number in met] == [1, 1, 1]
     assert ask(inside).status_code == 200
-    assert used(inside)[2] not in both
+    assert used(inside)[3] not in met

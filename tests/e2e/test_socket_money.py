@@ -332,6 +332,38 @@ class Later:
         return time.monotonic() + self.seconds
 
 
+def fast() -> float:
+    """A clock that goes on by 20 s in each second."""
+    return time.monotonic() * 20
+
+
+def test_what_is_waited_for_at_the_end(tmp_path: Any) -> None:
+    """The answer under way when no more can be held, for 30 s; the provider's own close, for 5 s. A provider that is silent holds
+    nobody up for longer."""
+    project = {f"projects.{PROJECT}": {"limits": ["0.6 usd/day"]}}
+    with open_inside(tmp_path, project, clock=fast) as inside:
+        attacked = Attacked(inside, 0)
+        for said, code, seconds, reason, rule in (
+            (text(type="response.create"), 1008, 30, "budget_exceeded", "estimate"),
+            (CLOSE, 1000, 5, "client_gone", "disconnect"),
+        ):
+            steps, seen = Steps(), len(inside.lines())
+            inside.standin.clear()
+            inside.standin.script(Behaviour(steps=steps))
+            socket = opened_at_the_middle(attacked, steps)
+            with socket.client as client:
+                began = fast()
+                client.send(said)
+                assert socket.until("close").code == code
+                assert fast() - began >= seconds
+            inside.until(lambda gateway: not gateway.journey.under_way)
+            [line] = inside.lines()[seen:]
+            assert (line["reason"], line["charged_by"]) == (reason, rule)
+            assert len(inside.standin.snapshot()[0].messages) == 1
+            steps.release_all()
+        assert inside.held() == []
+
+
 def test_an_answer_that_thinks(tmp_path: Any) -> None:
     """A model may reason for minutes without a word: its hold grows with the time. When the budget is over, the client is told
     and closed with 1008, and what may have been reasoned by then is charged."""

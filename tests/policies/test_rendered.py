@@ -15,6 +15,7 @@ from tests.support.requires import program
 from tollhouse.cli.main import cli
 from tollhouse.config.load import ConfigError, load_config
 from tollhouse.policies import compose, nftables, systemd_service
+from tollhouse.policies.kubernetes import kubernetes
 from tollhouse.policies.rendering import CannotRender, Renderer
 from tollhouse.policies.targets import TARGETS
 
@@ -123,6 +124,20 @@ def test_a_router_whose_gateway_is_elsewhere(tmp_path: Path) -> None:
     file.write_text(f'{listen}\n[policy]\ngateway = ["gateway.internal"]\n')
     with pytest.raises(ConfigError, match="is no address"):
         load_config(file)
+
+
+def test_the_way_to_a_collector(tmp_path: Path) -> None:
+    """The gateway reaches it, and nobody else is shut out of it, as they are of Redis and Vault."""
+    file = tmp_path / "tollhouse.toml"
+    listen = '[listen]\nproxy = "*:3128"\nunsafe_plaintext_listen = true\ntransparent = "*:9443"\n'
+    otel = '[otel]\nendpoint = "http://{}:4318"\n'
+    file.write_text(listen + STORED + otel.format("10.0.0.9"))
+    [text] = nftables.host(load_config(file)).files.values()
+    assert "\ndefine stores_v4 = { 10.0.0.9 . 4318 }\n" in text
+    file.write_text(listen + STORED + otel.format("otel.monitoring.svc"))
+    files = kubernetes(load_config(file)).files
+    assert "port: 4318" in files["tollhouse-network.yaml"]
+    assert "4318" not in files.get("stores-network.yaml", "")
 
 
 def test_what_cannot_be_rendered_says_why(tmp_path: Path) -> None:

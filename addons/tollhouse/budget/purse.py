@@ -18,7 +18,7 @@ from tollhouse.budget.fail_open import FailOpen
 from tollhouse.budget.growth import Growth, Interruptible
 from tollhouse.budget.hold import CallHold
 from tollhouse.budget.place import Place
-from tollhouse.budget.refusals import refusal, unpriced
+from tollhouse.budget.refusals import Notices, refusal, unpriced
 from tollhouse.budget.renewal import Holds, Scoped, renew
 from tollhouse.call import Amount, ChargedBy, Covered, Pending, Requested
 from tollhouse.denial import Denial, Refused
@@ -77,6 +77,7 @@ class Purse:
         """The gate before the body is read."""
         self.unsettled: dict[str, SpoolRecord] = {}
         """What could be told neither to Redis nor to the spool."""
+        self.notices: Notices | None = None
 
     @property
     def without_usage(self) -> Mapping[str, int]:
@@ -105,6 +106,11 @@ class Purse:
             del self.held[hold.id]
             log.error("call %s: the ledger is away (%s)", hold.id, error)
             raise Refused("ledger_unavailable", headers=(("retry-after", "1"),)) from None
+        if self.notices is not None:
+            if isinstance(result, Short):
+                self.notices.short(result, requested.admitted.project)
+            if not priced:
+                self.notices.unpriced(requested)
         if not isinstance(result, Held):
             del self.held[hold.id]
             denial = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Final, Protocol
 
 from tollhouse.call import Amount, Requested
 from tollhouse.denial import Denial
@@ -16,6 +16,16 @@ from tollhouse.timestamps import rfc3339
 _LONGEST_RETRY_AFTER_S: Final = 5.0
 """Anthropic's SDK and several coding agents sleep for as long as they are told, in silence. A longer
 wait is named in ``x-tollhouse-resets-at`` only."""
+
+
+class Notices(Protocol):
+    """Hears of calls that an operator can do something about. It raises nothing, and waits for nothing."""
+
+    def short(self, short: Short, project: Project) -> None:
+        """A limit had no room for a call."""
+
+    def unpriced(self, requested: Requested) -> None:
+        """What a call may cost is unknown, whether it is refused or not."""
 
 
 def unpriced(requested: Requested) -> Denial:

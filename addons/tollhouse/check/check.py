@@ -8,12 +8,15 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from tollhouse.check.collector import check_collector
+from tollhouse.check.fallback_prices import check_fallbacks
 from tollhouse.check.finding import Clock, Finding, worst
 from tollhouse.check.issuers import check_issuers
 from tollhouse.check.named_files import check_ca, check_files
 from tollhouse.check.opened_paths import check_openings
 from tollhouse.check.own_addons import check_addons
 from tollhouse.check.ports import check_ports
+from tollhouse.check.receivers import check_receivers
 from tollhouse.check.redis import check_redis
 from tollhouse.check.subject_tokens import check_federation
 from tollhouse.check.vault import check_vault
@@ -36,6 +39,7 @@ async def check(
     not_yet = [_problem(problem) for problem in unenforced(config)]
     findings = not_yet or [Finding("ok", f"{config.path} is sound.")]
     findings += [*_exposure(config), *_environment(config, environ), *check_openings(config)]
+    findings += check_fallbacks(config)
     findings += [*check_ca(config, clock), *check_files(config, clock), *check_addons(config)]
     for reached in await asyncio.gather(
         check_redis(config, clock),
@@ -43,6 +47,8 @@ async def check(
         check_federation(config),
         check_ports(config),
         check_issuers(config),
+        check_receivers(config),
+        check_collector(config, environ),
     ):
         findings += reached
     return findings

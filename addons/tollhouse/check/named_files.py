@@ -92,6 +92,12 @@ def check_files(config: Config, clock: Clock) -> Iterator[Finding]:
         for index, entry in enumerate(config.identity.jwt)
         if isinstance(entry.upstream_proxy, UpstreamProxyConfig)
     ]
+    proxies += [
+        (f"alerts[{index}].upstream_proxy", entry.upstream_proxy)
+        for index, entry in enumerate(config.alerts)
+        if isinstance(entry.upstream_proxy, UpstreamProxyConfig)
+    ]
+    bundles += [(f"alerts[{n}].ca_file", entry.ca_file) for n, entry in enumerate(config.alerts)]
     bundles += [(f"{key}.ca_file", proxy.ca_file) for key, proxy in proxies if proxy is not None]
     bundles += [
         (f"identity.jwt[{n}].ca_file", entry.ca_file) for n, entry in enumerate(config.identity.jwt)
@@ -218,6 +224,13 @@ def _readable_by_others(config: Config) -> Iterator[Finding]:
         secrets.append((auth.token_file, "a token of Vault"))
     if config.listen.tls is not None:
         secrets.append((config.listen.tls.key_file, "the key of the listeners' certificate"))
+    for entry in config.alerts:
+        if entry.to is not None and entry.speaks == "slack":
+            secrets.append((config.path, f"the URL of {entry.called}, by which messages are sent"))
+        if entry.to_file is not None:
+            secrets.append((entry.to_file, f"the URL of {entry.called}"))
+        if entry.signing_secret_file is not None:
+            secrets.append((entry.signing_secret_file, f"what signs alerts to {entry.called}"))
     secrets.append((config.state.directory, "the CA's key and the embedded stores"))
     for file, what in secrets:
         # A group may be meant (a mounted secret with fsGroup); everybody never is.

@@ -10,6 +10,7 @@ token          `token`
 budget         `budget`, and `usage`
 prices         `prices`
 key            `key`
+alerts         `alerts`
 ca             `ca`
 policy         `policy render`
 explain        `explain`

@@ -39,7 +39,7 @@ _ANY: Final = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S
 
 
 def _options[F: Callable[..., Any]](command: F) -> F:
-    """Of both commands."""
+    """Adds the options that `exec` and `env` have in common."""
     for option in (
         click.option(
             "--project",
@@ -256,7 +256,8 @@ def _used(config: Config, admitted: CommandToken, since: float) -> dict[str, Any
 
 
 def _say_uncounted(config: Config, admitted: CommandToken) -> None:
-    """A call that a command leaves in its middle is counted some seconds later."""
+    """Says so, if money is still held for the project: a call that the command has left in its middle is charged some seconds
+    later, and is in no sum yet."""
     try:
         scopes = perform(config, "budget_show", {"project": admitted.project})["scopes"]
     except click.ClickException:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from tollhouse.cli import (
+    alerts,
     budget,
     ca,
     doctor,
@@ -66,6 +67,7 @@ for _command in (
     budget.usage,
     prices.prices,
     key.key,
+    alerts.alerts,
     ca.ca,
     policy.policy,
     explain.explain,

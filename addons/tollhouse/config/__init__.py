@@ -4,6 +4,7 @@ load            the file, read and judged
 models          its tables and their keys
 store_tables    its tables of Redis and Vault
 price_tables    its tables of prices
+alert_tables    its table of who is told of alerts
 surroundings    its tables of the process and of the network around it
 values          single values: files, names, amounts
 addresses       single values: addresses and host names
@@ -13,6 +14,7 @@ exchanges       the credential of an entry: what it makes of a provider, and its
 rules           rules that need two keys at once; what this version does not do yet
 provider_rules  those of providers, tunnels and routes
 price_rules     those of prices
+alert_rules     those of who is told of alerts
 openings        those of the endpoints that an entry opens
 text            the words of every problem
 """

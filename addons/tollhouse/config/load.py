@@ -17,6 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 from tollhouse import files
 from tollhouse.companions import AGENTS, Passable, PassableHost
 from tollhouse.config.addresses import Address
+from tollhouse.config.alert_rules import alert_rules
+from tollhouse.config.alert_tables import AlertConfig
 from tollhouse.config.entries import merged, way
 from tollhouse.config.exchanges import issuer_rules
 from tollhouse.config.models import (
@@ -56,7 +58,7 @@ from tollhouse.config.rules import (
     vault_rules,
 )
 from tollhouse.config.store_tables import AppRoleAuth, JwtAuth, RedisConfig, TokenAuth, VaultConfig
-from tollhouse.config.surroundings import PolicyConfig, ProcessConfig
+from tollhouse.config.surroundings import OtelConfig, PolicyConfig, ProcessConfig
 from tollhouse.config.text import ConfigError, Problem, keys_of, problems_of, unknown_key
 from tollhouse.config.values import AgentName, List, Name, OfCompanions, ProviderName
 from tollhouse.providers import Catalog, UpstreamProxy
@@ -64,6 +66,7 @@ from tollhouse.providers import Catalog, UpstreamProxy
 __all__ = [
     "AddonsConfig",
     "Address",
+    "AlertConfig",
     "AppRoleAuth",
     "CaConfig",
     "CompanionConfig",
@@ -75,6 +78,7 @@ __all__ = [
     "LimitsConfig",
     "ListenConfig",
     "LogConfig",
+    "OtelConfig",
     "PolicyConfig",
     "PriceConfig",
     "Problem",
@@ -89,12 +93,14 @@ __all__ = [
     "TokenAuth",
     "TunnelConfig",
     "VaultConfig",
+    "asks_store",
     "catalog",
     "issuer_proxy",
     "load_config",
     "load_projects",
     "own_prices",
     "passable",
+    "receiver_proxy",
     "taken_once",
     "token_proxy",
     "unenforced",
@@ -114,6 +120,7 @@ class Config:
     log: LogConfig
     process: ProcessConfig
     policy: PolicyConfig
+    otel: OtelConfig
     ca: CaConfig
     limits: LimitsConfig
     headers: HeadersConfig
@@ -126,11 +133,12 @@ class Config:
     tenants: dict[Name, TenantConfig]
     companions: dict[AgentName, Annotated[CompanionConfig, OfCompanions]]
     tunnels: Annotated[tuple[TunnelConfig, ...], List]
+    alerts: Annotated[tuple[AlertConfig, ...], List]
     prices: dict[str, PriceConfig]
 
 
-_LIST = "tunnels"
-"""The table that there may be several of ([[tunnels]])."""
+_LISTS = frozenset({"tunnels", "alerts"})
+"""The tables that there may be several of ([[tunnels]])."""
 _PROJECT_TABLES = frozenset({"projects", "tenants"})
 _IF_ABSENT: Mapping[str, dict[str, Any]] = {"state": {"directory": "state"}}
 """Defaults that depend on where the file lies, so that no model can hold them."""
@@ -192,7 +200,7 @@ def _parts(path: Path, document: Mapping[str, Any], names: Sequence[str]) -> dic
     parts: dict[str, Any] = {}
     for name in names:
         adapter = _tables()[name]
-        table = document.get(name, [] if name == _LIST else {})
+        table = document.get(name, [] if name in _LISTS else {})
         if isinstance(table, dict):
             table = {**_IF_ABSENT.get(name, {}), **table}
         try:
@@ -264,6 +272,17 @@ def issuer_proxy(config: Config, entry: JwtIssuerConfig) -> UpstreamProxy | None
     return way(config.upstream.proxy if entry.upstream_proxy == "on" else entry.upstream_proxy)
 
 
+def receiver_proxy(config: Config, entry: AlertConfig) -> UpstreamProxy | None:
+    """The way to who is told of alerts."""
+    return way(entry.upstream_proxy or config.upstream.proxy)
+
+
+def asks_store(config: Config, entry: AlertConfig) -> bool:
+    """Whether a receiver can be told only with something of the store of keys."""
+    proxy = receiver_proxy(config, entry)
+    return bool(entry.fields) or (proxy is not None and proxy.secret is not None)
+
+
 def own_prices(config: Config) -> dict[str, dict[str, Any]]:
     """The configuration's prices as a `PriceTable` takes them: by the price id of their provider."""
     providers = catalog(config)
@@ -319,13 +338,16 @@ def _between(
         yield from addon_rules(parts["addons"])
     if "headers" in parts:
         yield from header_rules(parts["headers"])
+    if "alerts" in parts:
+        yield from alert_rules(parts["alerts"])
     if {"vault", "upstream", "providers", "identity"} <= parts.keys():
         yield from secret_rules(
             parts["vault"],
             parts["upstream"],
             parts["providers"],
-            parts["tunnels"],
+            parts.get("tunnels", ()),
             parts["identity"],
+            parts.get("alerts", ()),
         )
         yield from issuer_rules(parts["vault"], parts["providers"])
     if {"identity", "listen"} <= parts.keys():

@@ -13,6 +13,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from tollhouse.config.addresses import EVERY_ADDRESS, Address
+from tollhouse.config.alert_tables import AlertConfig
 from tollhouse.config.entries import no_provider
 from tollhouse.config.models import (
     AddonsConfig,
@@ -152,6 +153,7 @@ def secret_rules(
     providers: Mapping[str, ProviderConfig],
     tunnels: Sequence[TunnelConfig],
     identity: IdentityConfig,
+    alerts: Sequence[AlertConfig] = (),
 ) -> Broken:
     """What is read from the store beside keys. The embedded one has nothing else."""
     proxies: list[tuple[tuple[str | int, ...], UpstreamProxyConfig | None]] = [
@@ -170,6 +172,11 @@ def secret_rules(
             )
         if entry.client_certificate is not None and vault.embedded:
             yield dotted(("providers", name, "client_certificate")), _NOT_EMBEDDED
+    for index, alert in enumerate(alerts):
+        if isinstance(alert.upstream_proxy, UpstreamProxyConfig):
+            proxies.append((("alerts", index, "upstream_proxy"), alert.upstream_proxy))
+        if alert.secret is not None and vault.embedded:
+            yield dotted(("alerts", index, "secret")), _NOT_EMBEDDED
     for index, issuer in enumerate(identity.jwt):
         here = ("identity", "jwt", index, "upstream_proxy")
         if isinstance(issuer.upstream_proxy, UpstreamProxyConfig):

@@ -1,9 +1,11 @@
-"""The tables of what is around the gateway: the user that it runs as, and the network that `tollhouse policy render` writes for."""
+"""The tables of what is around the gateway: the user that it runs as, the network that `tollhouse policy render` writes for, and
+the collector of its telemetry."""
 
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
@@ -47,6 +49,24 @@ def _account(text: str) -> str:
     return text
 
 
+def _collector(text: str) -> str:
+    if "@" in text:
+        raise ValueError(
+            "has a user name or a password in it; the collector's credential belongs into the environment variable "
+            "OTEL_EXPORTER_OTLP_HEADERS"
+        )
+    try:
+        parts = urlsplit(text)
+        sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        sound, parts = False, urlsplit("")
+    if not sound or parts.query or parts.fragment:
+        raise ValueError(
+            'is not the base URL of an OTLP receiver over HTTP; write it like "http://collector:4318"'
+        )
+    return text.rstrip("/")
+
+
 Network = Annotated[str, AfterValidator(_network)]
 """An address is a network of one."""
 Networks = Annotated[tuple[Network, ...], List]
@@ -81,3 +101,16 @@ class PolicyConfig(Table):
     """Of a router: name servers that workloads may ask. One that answers for the whole world is a way out."""
     gateway: Addresses = ()
     """Of a router whose gateway stands on another machine: where that is, one address a family."""
+
+
+class OtelConfig(Table):
+    """Spans and metrics of calls, for an OpenTelemetry collector."""
+
+    endpoint: Annotated[str, AfterValidator(_collector)] | None = None
+    """The base URL of its OTLP receiver over HTTP; ``/v1/traces`` and ``/v1/metrics`` are appended. None: nothing is told."""
+    traces: bool = True
+    metrics: bool = True
+    sample: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """The share of calls that have a span, of those whose workload has not decided it by its ``traceparent``."""
+    genai: Literal["0.1", "1.41"] = "0.1"
+    """The version of the GenAI conventions whose names are used."""

@@ -31,6 +31,7 @@ from tollhouse.prices.kept import PriceFileError
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
+    from tollhouse.alerts.alert_desk import AlertDesk
     from tollhouse.config.load import Config
     from tollhouse.control.key_desk import KeyDesk
 
@@ -49,6 +50,7 @@ class Operations:
         keys: KeyDesk | None = None,
         overview: Overview | None = None,
         reload_prices: Callable[[], Awaitable[str]] | None = None,
+        alerts: AlertDesk | None = None,
         clock: Callable[[], float] = time.time,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
@@ -57,6 +59,7 @@ class Operations:
         self._keys = keys
         self._overview = overview
         self._reload_prices = reload_prices
+        self._alerts = alerts
         self.tokens = TokenDesk(directory, clock, random_bytes)
         self.budgets = BudgetDesk(directory, ledger, clock)
         self.records = RecordsDesk(directory, ledger)
@@ -237,6 +240,19 @@ class Operations:
         """`KeyDesk.test` by the running gateway."""
         return await self._desk().test(provider)
 
+    async def alerts_test(self, name: str | None = None) -> list[Json]:
+        """`AlertDesk.test` by the running gateway."""
+        return await self._alert_desk().test(name)
+
+    async def alerts_list(self) -> Json:
+        """`AlertDesk.listed` of the running gateway."""
+        return await self._alert_desk().listed()
+
+    def _alert_desk(self) -> AlertDesk:
+        if self._alerts is None:
+            raise OperationRefused("only a running gateway has receivers of alerts")
+        return self._alerts
+
     def _desk(self) -> KeyDesk:
         if self._keys is None:
             raise OperationRefused(
@@ -282,6 +298,8 @@ _OF_PROJECTS: Final = (
     ("prices_reload", Operations.prices_reload),
     ("key_list", Operations.key_list),
     ("key_test", Operations.key_test),
+    ("alerts_test", Operations.alerts_test),
+    ("alerts_list", Operations.alerts_list),
 )
 _OF_TOKENS: Final = (
     ("token_create", TokenDesk.create),

@@ -63,6 +63,8 @@ class KeyStatus:
     """Seconds until it is made anew, at the latest."""
     versions_refused: int = 0
     """How many versions of the secret were no usable key. Each version is counted once."""
+    created: str = ""
+    """When the store made the version in use, as in `RawSecret`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -128,4 +130,5 @@ def status(
         reads=dict(notes.reads),
         error_age_s=None if notes.failed_at is None else now - notes.failed_at,
         versions_refused=notes.versions_refused,
+        created=leases[0].created if leases else "",
     )

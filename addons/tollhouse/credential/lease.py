@@ -30,6 +30,8 @@ class Lease:
     `account_headers`. They are not secret, and they are not judged yet."""
     shared: bool = True
     """Several tenants may use it: its path has neither a tenant's name nor a project's."""
+    created: str = ""
+    """As in `RawSecret`."""
 
     @property
     def ours(self) -> bool:

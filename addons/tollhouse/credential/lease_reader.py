@@ -58,6 +58,7 @@ class LeaseReader:
                 found.kind,
                 found.headers,
                 self._is_shared(path, provider),
+                raw.created,
             )
             if provider:
                 self._judge(lease, provider)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Set
 from typing import Final
 
 from tollhouse.demo import standin_answers as answers
-from tollhouse.demo import standin_anthropic, standin_google
+from tollhouse.demo import standin_anthropic, standin_files, standin_google
 from tollhouse.demo import standin_responses as responses
 from tollhouse.demo.standin_book import Received
 from tollhouse.demo.standin_script import Behaviour
@@ -59,6 +59,8 @@ def judge(
             )
         case _ if path.startswith(("/v1/completions", "/v1/responses", "/v1/conversations")):
             return _response(received, behaviour, path)
+        case "POST", standin_files.PATH:
+            return _whole(received, *standin_files.uploaded(received))
         case "POST", "/v1/chat/completions" | "/v1/embeddings":
             try:
                 document = received.document()

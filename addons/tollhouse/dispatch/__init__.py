@@ -5,9 +5,11 @@ delivery    one call out and back: keys, attempts, the answer, the outcome
 ending      how a delivery ended
 outgoing    the request as it will be sent, but for the key
 attempts    the retry loop
-retry       the rules of the loop, and the retry budget
+retry       the rules of the loop
+retry_budget  how many retries a tenant's calls to a provider may make
 breaker     pauses of failing providers
 window      counts of the last seconds, for breaker and retry budget
+latest      a bounded table, of breakers and of policies
 upstream    one attempt over the shared connections
 upstream_tls  what is trusted, and the certificates that we show
 eyeballs    the first of a name's addresses that takes a connection

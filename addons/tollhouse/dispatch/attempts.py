@@ -156,14 +156,14 @@ async def deliver(
     Raises Refused("breaker_open") before an attempt. Raises the last attempt's UpstreamError.
     Raises CredentialUnavailable at once.
     """
-    delivery = _Delivery(
+    attempts = _Attempts(
         send_once, effort, breaker, timing, record, elsewhere, may_repeat, judged_later
     )
     if effort.policy.budget is not None and not effort.made:
         effort.policy.budget.call()
     first: Answer | UpstreamError
     try:
-        first = await delivery.attempt()
+        first = await attempts.attempt()
     except UpstreamError as error:
         first = error
     else:
@@ -171,14 +171,14 @@ async def deliver(
             return first
     # tenacity costs 60 us even for an attempt that succeeds, half of what the attempt itself costs.
     # So it is used only when the first one has failed.
-    return await delivery.go_on(first)
+    return await attempts.go_on(first)
 
 
 class _OutOfPatience(UpstreamError):
     """The client's own patience is at its end. It says nothing of the provider."""
 
 
-class _Delivery:
+class _Attempts:
     """One call's attempts with one key."""
 
     def __init__(
@@ -245,7 +245,7 @@ class _Delivery:
             raise
         finally:
             judge()
-            self._record(Attempt(outcome, (self._clock() - began) * 1000, unknown))
+            self._record(Attempt(outcome, (self._clock() - began) * 1000, unknown, began=began))
         return answer
 
     async def _send_again(self) -> Answer:

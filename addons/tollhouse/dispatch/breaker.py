@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from tollhouse.denial import Refused
+from tollhouse.dispatch.latest import kept
 from tollhouse.dispatch.window import Window
 
 
@@ -108,6 +109,12 @@ class _Circuit:
         else:
             return 0.0
         return max(0.0, since + self._settings.pause_s - self._clock())
+
+    @property
+    def pausing(self) -> bool:
+        """It is open itself, and its pause is not over."""
+        pause_s = self._settings.pause_s
+        return self.state is State.OPEN and self._clock() < self._changed_at + pause_s
 
     def tells_nothing(self) -> None:
         """If the call was a probe, another one may be."""
@@ -268,13 +275,22 @@ class Breakers:
         """How many shared ones there are in each state."""
         return Counter(breaker.state for breaker in self._shared.values())
 
+    def paused(self) -> Iterator[tuple[str, str]]:
+        """Host and tenant of those that are open and let no call through yet. The tenant is empty for a shared one."""
+        for (host, *_), shared in self._shared.items():
+            if shared.pausing:
+                yield host, ""
+        for (host, _, _, tenant), breaker in self._all.items():
+            if breaker.pausing:
+                yield host, tenant
+
     def of(self, host: str, credential: str, model: int | str = "", tenant: str = "") -> Breaker:
         """``tenant``'s breaker for ``host``, the credential with this `Secret.digest`, and ``model``: a model's entry in the
         table of prices, or a name from the configuration. What is in neither is "": a client could name as many as it likes."""
         key = (host, credential, model, tenant)
         breaker = self._all.get(key)
         if breaker is None:
-            shared = _kept(
+            shared = kept(
                 self._shared,
                 (host, credential, model),
                 lambda: SharedBreaker(self._clock, self._settings),
@@ -288,14 +304,3 @@ class Breakers:
         else:
             self._all.move_to_end(key)
         return breaker
-
-
-def _kept[K, V](kept: OrderedDict[K, V], key: K, make: Callable[[], V], limit: int) -> V:
-    found = kept.get(key)
-    if found is None:
-        found = kept[key] = make()
-        if len(kept) > limit:
-            kept.popitem(last=False)
-    else:
-        kept.move_to_end(key)
-    return found

@@ -51,7 +51,7 @@ class Delivery:
         """What the last attempt gave, refused or not."""
         self.answering: Answering | None = None
         """What `answer` gave."""
-        self.connected: Upstreamed | None = None
+        self.upstreamed: Upstreamed | None = None
         """What `connect` gave, of a handshake that was accepted."""
         self._silence = 0.0
         """Seconds that the head of the answer was waited for."""
@@ -74,7 +74,7 @@ class Delivery:
         body = self._outgoing.body
         self._upload = None if body is None or isinstance(body, bytes) else body
         self._effort: Effort = Effort(
-            relay.policy(self._provider),
+            relay.policy(self._provider, self._requested.admitted.project.tenant),
             self._requested.admitted.arrival.head,
             self._requested.creates,
             self._now(),
@@ -119,17 +119,17 @@ class Delivery:
         if answer.connection is None:
             return self._answering_of(answer)
         self._status = answer.status
-        self.connected = Upstreamed(
+        self.upstreamed = Upstreamed(
             answer.connection, answer.get(PROTOCOL) or "", self._redactor, longest, room
         )
-        return self.connected
+        return self.upstreamed
 
     async def _sent(self) -> Answer:
         waited = self._clock()
         try:
             answer = await self._attempts()
-            if await self._is_refused(answer):
-                answer = await self._with_another_key(answer)
+            if await self._dropped_as_refused(answer):
+                answer = await self._with_another_key()
         except UpstreamError as error:
             self._failed = error.code
             raise Refused(error.code, error.why, error.headers) from None
@@ -176,8 +176,8 @@ class Delivery:
             key_version=self._key_version,
             waited_s=self.waited_s,
         )
-        if self.connected is not None:
-            return of_session(outcome, left, self.connected, self._clock())
+        if self.upstreamed is not None:
+            return of_session(outcome, left, self.upstreamed, self._clock())
         if answering is None:
             return outcome
         return outcome._replace(
@@ -250,11 +250,15 @@ class Delivery:
     def _breaker_of(self, lease: Lease) -> Breaker:
         return self._relay.breaker(self._requested, self._outgoing.host, lease)
 
-    async def _is_refused(self, answer: Answer) -> bool:
-        """Whether the provider does not take our key, rather than the request."""
+    async def _dropped_as_refused(self, answer: Answer) -> bool:
+        """Whether the provider does not take our key, rather than the request. Such an answer is let go."""
         if not self._outgoing.lease.ours:
             return False
-        return await verdict_on_key(self._provider.family, answer) == "refused"
+        if await verdict_on_key(self._provider.family, answer) != "refused":
+            return False
+        self._status = answer.status
+        await answer.close()
+        return True
 
     async def _has_next_key(self, answer: Answer) -> bool:
         return await self._next_key(answer) is not None
@@ -295,36 +299,39 @@ class Delivery:
         finally:
             self._breaker_state = self._breaker.shown.value
 
-    async def _with_another_key(self, answer: Answer) -> Answer:
-        """The key was refused: once more with another one, if the store has it by now (a rotation loses no call). Before
-        that once more with the same, if what was refused is an access token minted from it. Raises `Refused`: the workload
-        can't mend our key, and a 401 would tell it that its own credential is wrong."""
-        self._status = answer.status
-        await answer.close()
+    async def _with_another_key(self) -> Answer:
+        """The key was refused: at once with another one that the store has by now (a rotation loses no call), and with the next
+        one where that is refused as well, while `Effort` allows an attempt. Before that once more with the same, if what was
+        refused is an access token minted from it. Raises `Refused`: the workload can't mend our key, and a 401 would tell it
+        that its own credential is wrong."""
         if (
             self._may_be_sent_again()
             and self._token is not None
             and self._relay.upstream.token_refused(self._outgoing.lease, self._token)
         ):
             answer = await self._attempts()
-            if not await self._is_refused(answer):
+            if not await self._dropped_as_refused(answer):
                 return answer
-            await answer.close()
-        refused = self._outgoing.lease
-        lease = await self._relay.keys.refused(refused)
-        if lease is not None and self._may_be_sent_again():
-            self._use(lease)
+        refused: list[Secret] = []
+        while (other := await self._in_place_of_refused(refused)) is not None:
+            self._use(other)
             answer = await self._attempts()
-            if not await self._is_refused(answer):
+            if not await self._dropped_as_refused(answer):
                 return answer
-            self._status = answer.status
-            await answer.close()
-            # Told for the others' sake: this key, too, is counted and left alone.
-            await self._relay.keys.refused(self._outgoing.lease)
         raise Refused(
             "credential_refused",
             f"It is the key {self._outgoing.lease.fingerprint} of {self._outgoing.host}.",
         )
+
+    async def _in_place_of_refused(self, refused: list[Secret]) -> Lease | None:
+        """The key for the next attempt. ``refused`` are those that this call has found refused, to which it adds the present one.
+        The store is told in any case: the key is counted, left alone by other calls, and read again for them."""
+        lease = self._outgoing.lease
+        refused.append(lease.secret)
+        other = await self._relay.keys.refused(lease)
+        if other is None or other.secret in refused or not self._may_be_sent_again():
+            return None
+        return other
 
     def _may_be_sent_again(self) -> bool:
         return _repeatable(self._upload) and self._effort.may_follow_at_once
@@ -369,8 +376,8 @@ class Delivery:
         """Lets go of the answer, however it ended. Lets go of an answer that was not passed on as well. May be called twice."""
         if self._before is not None:
             await self._before.close()
-        if self.connected is not None:
-            self.connected.close()
+        if self.upstreamed is not None:
+            self.upstreamed.close()
         elif self.answering is not None:
             await self.answering.close()
         elif self._last is not None:

@@ -37,19 +37,19 @@ def end_of(
     return End.CUT if answering.cut else left or End.CUT
 
 
-def of_session(outcome: Outcome, left: End | None, connected: Upstreamed, now: float) -> Outcome:
+def of_session(outcome: Outcome, left: End | None, upstreamed: Upstreamed, now: float) -> Outcome:
     """``outcome`` with what the session of a WebSocket has come to by ``now``."""
-    ended = End.CUT if connected.cut else left or End.STREAMED
-    dialogue = connected.dialogue
+    ended = End.CUT if upstreamed.cut else left or End.STREAMED
+    dialogue = upstreamed.dialogue
     outcome = outcome._replace(end=ended, session=True, streamed=True)
     if dialogue is None:
         return outcome
     return outcome._replace(
         metered=True,
-        meter_failed=connected.meter_failed,
+        meter_failed=upstreamed.meter_failed,
         charges=dialogue.charges,
         unfinished=dialogue.unfinished(now),
         requests=dialogue.requests,
         created=dialogue.created,
-        first_byte=connected.first_message,
+        first_byte=upstreamed.first_message,
     )

@@ -19,6 +19,17 @@ Cluster.
 ``toll:{tenant}:later``                    hash    provider and object -> a call whose usage comes later; bounded
 =========================================  ======  ==================================================================
 
+Those of alerts belong to no tenant:
+
+=========================================  ======  ==================================================================
+``toll:{directory}:alerts:fired``          zset    event and receiver -> until when it is known that it was told, ms
+``toll:{directory}:alerts:counts``         hash    receiver and outcome -> how many
+``toll:{directory}:alerts:due:RECEIVER``   zset    event -> when it is sent next, ms; bounded, as those behind it
+``toll:{directory}:alerts:body:RECEIVER``  hash    event -> what is sent
+``toll:{directory}:alerts:tried:RECEIVER`` hash    event -> attempts
+``toll:{directory}:alerts:why:RECEIVER``   hash    event -> why the last attempt failed
+=========================================  ======  ==================================================================
+
 The number of keys does not grow with the calls, but for those of sessions. Projects and tokens are looked up before the tenant
 is known: their keys have the hash tag ``{directory}``.
 """
@@ -45,6 +56,32 @@ UNIDENTIFIED: Final = "toll:{directory}:unidentified"
 
 POLLER: Final = "toll:{directory}:poller"
 """Which gateway asks for the answers whose usage comes later."""
+
+ALERTER: Final = "toll:{directory}:alerter"
+"""Which gateway looks for alerts and sends them."""
+
+NO_CLOCK: Final = "toll:{directory}:clock"
+"""Where scripts look for a tenant's time that belong to no tenant. Nobody sets it: the time is Redis's own."""
+
+FIRED: Final = "toll:{directory}:alerts:fired"
+ALERT_COUNTS: Final = "toll:{directory}:alerts:counts"
+
+
+class OutboxKeys(NamedTuple):
+    """The keys of what waits for one receiver of alerts."""
+
+    due: str
+    bodies: str
+    tried: str
+    why: str
+
+    @classmethod
+    def of(cls, receiver: str) -> OutboxKeys:
+        name = check_id("receiver", receiver)
+        return cls(*(f"toll:{{directory}}:alerts:{part}:{name}" for part in _PARTS))
+
+
+_PARTS: Final = ("due", "body", "tried", "why")
 
 
 class Scope(NamedTuple):

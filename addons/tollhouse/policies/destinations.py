@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from tollhouse.config.load import Config, catalog, issuer_proxy, passable
+from tollhouse.config.load import Config, catalog, issuer_proxy, passable, receiver_proxy
 from tollhouse.credential.cloud.google import TOKEN_URI
 from tollhouse.policies.places import NetworkFacts
 from tollhouse.policies.rendering import CannotRender
@@ -115,6 +115,12 @@ def _others(config: Config) -> Iterator[tuple[str, str, int, bool]]:
             yield "a tunnel", *tunnel.connect_to, tunnel.allow_private
         else:
             yield "a tunnel", tunnel.host, tunnel.port, tunnel.allow_private
+    for receiver in config.alerts:
+        way = receiver_proxy(config, receiver)
+        if way is not None:
+            yield "a receiver's proxy", way.host, way.port, True
+        elif receiver.host:
+            yield "alerts", receiver.host, receiver.port, receiver.allow_private
     for issuer in config.identity.jwt:
         parts = urlsplit(issuer.jwks_url or "")
         by = issuer_proxy(config, issuer)

@@ -13,7 +13,7 @@ from tollhouse.policies.destinations import (
     destinations,
     workload_ports,
 )
-from tollhouse.policies.places import network_facts
+from tollhouse.policies.places import COLLECTOR, network_facts
 from tollhouse.policies.rendering import Rendered
 
 _DNS: Final = ("kube-system", "k8s-app", "kube-dns")
@@ -72,7 +72,9 @@ def kubernetes(config: Config) -> Rendered:
         for one in found
         if not one.service and one.is_private and not one.networks
     ]
-    stores = {(store.address.host, store.address.port) for store in facts.stores}
+    stores = {
+        (store.address.host, store.address.port) for store in facts.stores if store.of != COLLECTOR
+    }
     own = [one for one in in_cluster if (one.host, one.port) in stores]
     files = {
         "tollhouse-network.yaml": _gateway(ports, admin, found),

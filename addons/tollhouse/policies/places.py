@@ -8,20 +8,22 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from tollhouse.config.load import Address, Config, catalog
+from tollhouse.config.load import Address, Config, catalog, receiver_proxy
 from tollhouse.ledger.store.urls import CLUSTER, SENTINEL, parse_servers
 
 DEFAULT_USER: Final = "65532"
 """The user of the image (Dockerfile)."""
 _REDIS_PORT: Final = 6379
+COLLECTOR: Final = "collector"
+"""The `Store.of` that others than the gateway use as well."""
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A server of Redis or Vault on another machine."""
+    """A server of Redis or Vault, or the OTLP collector, on another machine."""
 
     of: str
-    """``redis`` or ``vault``."""
+    """``redis``, ``vault`` or ``collector``."""
     address: Address
     addresses: tuple[str, ...]
     """What ``[policy] addresses`` says of its name, or itself. Empty: unknown."""
@@ -35,7 +37,7 @@ class NetworkFacts:
     provider_ports: tuple[int, ...]
     """Where workloads dial providers."""
     dialled_ports: tuple[int, ...]
-    """Where the gateway dials them, or the proxy before them."""
+    """Where the gateway dials them, receivers of alerts, or the proxy before them."""
     hosts: tuple[str, ...]
     """Of all providers; ``*.`` stands for one label."""
     stores: tuple[Store, ...]
@@ -59,6 +61,9 @@ def network_facts(config: Config) -> NetworkFacts:
         else provider.port
         for provider in providers
     ] + [tunnel.connect_to.port if tunnel.connect_to else tunnel.port for tunnel in tunnels]
+    for receiver in config.alerts:
+        by = receiver_proxy(config, receiver)
+        dialled.append(receiver.port if by is None else by.port)
     return NetworkFacts(
         user=config.process.user or DEFAULT_USER,
         listeners={name: address for name, address in found.items() if address is not None},
@@ -83,12 +88,15 @@ def _stores(config: Config) -> Iterator[tuple[str, Address]]:
         if parts.hostname is not None:
             yield "redis", Address(parts.hostname, parts.port or _REDIS_PORT)
     if not config.vault.embedded:
-        vault = urlsplit(config.vault.address)
-        if vault.hostname is not None:
-            yield (
-                "vault",
-                Address(vault.hostname, vault.port or (443 if vault.scheme == "https" else 80)),
-            )
+        yield from _of_url("vault", config.vault.address)
+    if config.otel.endpoint is not None:
+        yield from _of_url(COLLECTOR, config.otel.endpoint)
+
+
+def _of_url(of: str, url: str) -> Iterator[tuple[str, Address]]:
+    parts = urlsplit(url)
+    if parts.hostname is not None:
+        yield of, Address(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
 
 
 def _addresses(config: Config, host: str) -> tuple[str, ...]:

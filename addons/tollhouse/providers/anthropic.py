@@ -53,6 +53,7 @@ ANTHROPIC = Provider(
     name="anthropic",
     company="Anthropic",
     service="Claude API",
+    genai_name="anthropic",
     family=family.ANTHROPIC,
     exchange=_EXCHANGE,
     hosts=("api.anthropic.com",),

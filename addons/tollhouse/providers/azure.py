@@ -67,6 +67,7 @@ AZURE = Provider(
     name="azure",
     company="Microsoft",
     service="Azure OpenAI",
+    genai_name="azure.ai.openai",
     family=family.AZURE,
     exchange=_EXCHANGE,
     # Anybody may have a resource under openai.azure.com, cognitiveservices.azure.com or services.ai.azure.com, and would

@@ -109,6 +109,7 @@ BEDROCK = Provider(
     name="bedrock",
     company="AWS",
     service="Amazon Bedrock",
+    genai_name="aws.bedrock",
     family=family.BEDROCK,
     exchange=_EXCHANGE,
     hosts=tuple(

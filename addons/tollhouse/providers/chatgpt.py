@@ -14,6 +14,7 @@ CHATGPT = Provider(
     name="chatgpt",
     company="OpenAI",
     service="ChatGPT",
+    genai_name="openai",
     family=variants.CHATGPT,
     hosts=("chatgpt.com",),
     aside=("/*",),

@@ -7,6 +7,7 @@ COHERE = Provider(
     name="cohere",
     company="Cohere",
     service="Cohere API",
+    genai_name="cohere",
     family=family.COHERE,
     hosts=("api.cohere.com", "api.cohere.ai"),
     # https://docs.cohere.com/docs/compatibility-api

@@ -8,6 +8,7 @@ DEEPSEEK = Provider(
     name="deepseek",
     company="DeepSeek",
     service="DeepSeek API",
+    genai_name="deepseek",
     family=variants.DEEPSEEK,
     hosts=("api.deepseek.com",),
     openai_path="",

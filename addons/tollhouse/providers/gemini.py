@@ -15,6 +15,7 @@ GEMINI = Provider(
     name="gemini",
     company="Google",
     service="Gemini API",
+    genai_name="gcp.gemini",
     family=family.GOOGLE,
     hosts=("generativelanguage.googleapis.com",),
     base_paths=(

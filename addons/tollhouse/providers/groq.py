@@ -8,6 +8,7 @@ GROQ = Provider(
     name="groq",
     company="Groq",
     service="GroqCloud",
+    genai_name="groq",
     family=variants.GROQ,
     hosts=("api.groq.com",),
     openai_path="/openai/v1",

@@ -7,6 +7,7 @@ MISTRAL = Provider(
     name="mistral",
     company="Mistral AI",
     service="Mistral API",
+    genai_name="mistral_ai",
     family=family.MISTRAL,
     hosts=("api.mistral.ai", "api.eu.mistral.ai", "api.us.mistral.ai"),
     openai_path="/v1",

@@ -65,6 +65,7 @@ OPENAI = Provider(
     name="openai",
     company="OpenAI",
     service="OpenAI API",
+    genai_name="openai",
     family=family.OPENAI,
     exchange=_EXCHANGE,
     # The residency hosts are those of openai-python `_data_residency.py`.

@@ -7,6 +7,7 @@ PERPLEXITY = Provider(
     name="perplexity",
     company="Perplexity",
     service="Perplexity API",
+    genai_name="perplexity",
     family=variants.PERPLEXITY,
     hosts=("api.perplexity.ai",),
     openai_path="",

@@ -112,6 +112,9 @@ class Provider:
     """Who sends the bill; "" of an entry of the configuration, which goes by its name."""
     service: str = ""
     """What the bill calls it."""
+    genai_name: str = ""
+    """What OpenTelemetry calls it, or whose API it speaks (``gen_ai.provider.name`` of the GenAI conventions); "" where they
+    have no name for it."""
     model_globs: tuple[str, ...] = ()
     """Models that the base URL sends here, if no route of the configuration fits."""
     prices_from: str = ""

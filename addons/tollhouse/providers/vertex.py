@@ -121,6 +121,7 @@ VERTEX = Provider(
     name="vertex",
     company="Google Cloud",
     service="Vertex AI",
+    genai_name="gcp.vertex_ai",
     family=family.VERTEX,
     exchange=_EXCHANGE,
     hosts=(

@@ -8,6 +8,7 @@ XAI = Provider(
     name="xai",
     company="xAI",
     service="xAI API",
+    genai_name="x_ai",
     family=variants.XAI,
     # us.api.x.ai costs a tenth more, and the price table does not know it.
     hosts=("api.x.ai",),

@@ -51,6 +51,25 @@ class AddonCounts(Protocol):
     def slow(self) -> Mapping[str, int]: ...
 
 
+class AlertCounts(Protocol):
+    """Of the receivers of alerts, by their names in the configuration."""
+
+    @property
+    def names(self) -> Sequence[str]: ...
+    @property
+    def dropped(self) -> Mapping[str, int]: ...
+    @property
+    def waiting(self) -> Mapping[str, int]: ...
+    @property
+    def attempts(self) -> Mapping[tuple[str, str], int]: ...
+
+
+class TelemetryCounts(Protocol):
+    """Of what a collector is told: signal, outcome and how many."""
+
+    def counts(self) -> Iterator[tuple[str, str, int]]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """Whose numbers they are. ``reasons`` is why the gateway is not ready."""
@@ -64,6 +83,8 @@ class Parts:
     relay: Relay
     keys: KeyCache
     addons: AddonCounts | None = None
+    alerts: AlertCounts | None = None
+    telemetry: TelemetryCounts | None = None
 
 
 class Metrics:
@@ -90,23 +111,16 @@ class Metrics:
         yield from of_keys(parts.keys)
         if parts.addons is not None:
             yield from of_addons(parts.addons)
+        if parts.alerts is not None:
+            yield from of_alerts(parts.alerts)
+        if parts.telemetry is not None:
+            yield of_telemetry(parts.telemetry)
 
     def _calls(self) -> Iterator[Metric]:
         parts = self._parts
         yield _gauge(
             "tollhouse_calls_in_progress", "Calls under way.", len(parts.journey.under_way)
         )
-        calls = CounterMetricFamily(
-            "tollhouse_calls",
-            "Lines written, by provider, class of the status answered and reason code; empty where there is none.",
-            labels=("provider", "status", "reason"),
-        )
-        by_class: Counter[tuple[str, str, str]] = Counter()
-        for (provider, status, reason), count in parts.book.counts.items():
-            by_class[str(provider), _class(status), str(reason)] += count
-        for labels, count in by_class.items():
-            calls.add_metric(labels, count)
-        yield calls
         yield _gauge(
             "tollhouse_streams_open",
             "Answers under way whose head the client has.",
@@ -161,7 +175,15 @@ class Metrics:
 
 
 def of_calls(sums: CallCounts) -> Iterator[Metric]:
-    """Tokens, dollars and times of the calls that left."""
+    """All calls, and tokens, dollars and times of those that left."""
+    all_calls = CounterMetricFamily(
+        "tollhouse_calls",
+        "Lines written, by provider, model, class of the status answered and reason code; empty where there is none.",
+        labels=("provider", "model", "status", "reason"),
+    )
+    for whose, count in sums.calls.items():
+        all_calls.add_metric(whose, count)
+    yield all_calls
     tokens = CounterMetricFamily(
         "tollhouse_tokens",
         "Tokens that providers have counted; cached, cache_write and reasoning are parts of input and output.",
@@ -181,6 +203,11 @@ def of_calls(sums: CallCounts) -> Iterator[Metric]:
     for name, what, histograms in (
         ("call_duration", "From the request's head to the line.", sums.duration),
         ("overhead", "What the gateway added to a call.", sums.overhead),
+        (
+            "provider_response",
+            "What the provider took: from an attempt's beginning to the head of its answer.",
+            sums.response,
+        ),
         ("time_to_first_token", "Of streams: until the first bytes.", sums.first_token),
     ):
         family = HistogramMetricFamily(f"tollhouse_{name}_seconds", what, labels=["provider"])
@@ -190,14 +217,17 @@ def of_calls(sums: CallCounts) -> Iterator[Metric]:
     if not sums.project_calls:
         return
     calls = CounterMetricFamily(
-        "tollhouse_project_calls", "Lines written, by project.", labels=["project"]
+        "tollhouse_project_calls",
+        "Lines written, by project, class of the status answered and reason code.",
+        labels=("project", "status", "reason"),
     )
     spent = CounterMetricFamily(
         "tollhouse_project_cost_usd", "Dollars charged, by project.", labels=["project"]
     )
-    for project, count in sums.project_calls.items():
-        calls.add_metric([project], count)
-        spent.add_metric([project], sums.project_nano_usd[project] / 1e9)
+    for of, count in sums.project_calls.items():
+        calls.add_metric(of, count)
+    for project, nano_usd in sums.project_nano_usd.items():
+        spent.add_metric([project], nano_usd / 1e9)
     yield from (calls, spent)
 
 
@@ -223,6 +253,36 @@ def of_addons(addons: AddonCounts) -> Iterator[Metric]:
         for label in dict.fromkeys((*addons.labels, *counts)):
             family.add_metric([label], counts.get(label, 0))
     yield from (failed, slow)
+
+
+def of_alerts(alerts: AlertCounts) -> Iterator[Metric]:
+    waiting = GaugeMetricFamily(
+        "tollhouse_alerts_waiting",
+        "Alerts that wait for a receiver; told by the process that sends, of all on one Redis.",
+        labels=["receiver"],
+    )
+    attempts = CounterMetricFamily(
+        "tollhouse_alert_attempts",
+        "Attempts to tell a receiver, by how they ended; dropped: too many waited, and none was made.",
+        labels=("receiver", "outcome"),
+    )
+    for name in alerts.names:
+        waiting.add_metric([name], alerts.waiting.get(name, 0))
+        for outcome in ("delivered", "failed", "given_up"):
+            attempts.add_metric((name, outcome), alerts.attempts.get((name, outcome), 0))
+        attempts.add_metric((name, "dropped"), alerts.dropped.get(name, 0))
+    yield from (waiting, attempts)
+
+
+def of_telemetry(telemetry: TelemetryCounts) -> Metric:
+    told = CounterMetricFamily(
+        "tollhouse_otel_items",
+        "Calls and spans, and requests of metrics, for the OTLP collector, by outcome; lost had no room to wait.",
+        labels=("signal", "outcome"),
+    )
+    for signal, outcome, count in telemetry.counts():
+        told.add_metric((signal, outcome), count)
+    return told
 
 
 def of_keys(keys: KeyCache) -> Iterator[Metric]:
@@ -313,8 +373,3 @@ def _by_path(paths: Sequence[KeyStatus]) -> Iterator[Metric]:
 
 def _gauge(name: str, what: str, value: float) -> Metric:
     return GaugeMetricFamily(name, what, value=value)
-
-
-def _class(status: object) -> str:
-    """``2xx`` and so on; empty for a call that was answered nothing."""
-    return f"{status // 100}xx" if isinstance(status, int) and status else ""

@@ -21,6 +21,9 @@ def test_set_and_read(tmp_path: Path) -> None:
     assert vault.read("infrastructure/openai") is None
     first = vault.set("openai", KEY)
     assert (first.path, first.version, first.written_at) == ("infrastructure/openai", 1, 1000.0)
+    raw = vault.read("infrastructure/openai")
+    assert raw is not None
+    assert raw.created == "1970-01-01T00:16:40.000"
     second = vault.set("openai", KEY + "x\n")
     found = vault.read("infrastructure/openai")
     assert found is not None

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 from tests.support.alone import alone
-from tests.support.coding_agents import AGENTS, HOSTS, Agent, Said, limit, run
+from tests.support.coding_agents import AGENTS, HOSTS, Agent, Said, limit, run, told
 from tests.support.gateway import REAL_KEY, Road
 from tests.support.requires import places, program
 
@@ -54,9 +55,22 @@ def called(agent: Agent, road: Road) -> Said:
     assert {line["stream"] for line in said.calls} == {True}
     assert {line["charged_by"] for line in said.calls} == {"usage"}
     assert agent.model in {line["model"] for line in said.calls}
-    [session] = {line["session"] for line in said.calls}
-    assert bool(session) is agent.session
+    assert_its_session(agent, said)
+    # Whatever order they end in.
+    counted = [(line["tokens"]["input"], line["tokens"]["output"]) for line in said.calls]
+    assert sorted(counted) == sorted(map(told, said.received))
+    assert all(read and written for read, written in counted)
     return said
+
+
+def assert_its_session(agent: Agent, said: Said) -> None:
+    """The lines have the one that the agent has named to the provider, and that it shows, if it shows any."""
+    [session] = {line["session"] for line in said.calls}
+    assert bool(session) is bool(agent.session)
+    if agent.session:
+        assert {one.get(agent.session) for one in said.received} == {session}
+    if agent.session_shown:
+        assert set(re.findall(agent.session_shown, said.text)) == {session}
 
 
 def beside(said: Said) -> dict[str, list[dict[str, Any]]]:

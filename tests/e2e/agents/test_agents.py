@@ -61,7 +61,8 @@ def test_redis_is_away(agent: Agent, gateway: Road, agents_redis: RedisServer) -
         agents_redis.start()
     # opencode's title is sent twice as well, and Codex asks for a WebSocket first. Claude Code may send its second so soon that
     # it is told to come again: on a busy machine the state that ends it has not lasted long enough by then.
-    extra = 1 if agent.name in ("claude", "codex") else 2 * agent.extra
+    # The SDK behind llm tries three times.
+    extra = 1 if agent.name in ("claude", "codex", "llm") else 2 * agent.extra
     refused(replace(agent, extra=extra), said, "ledger_unavailable", agent.waits_s)
 
 

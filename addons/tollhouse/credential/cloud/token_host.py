@@ -42,7 +42,8 @@ class HostAnswer:
 class TokenHost:
     """``url`` is https. TLS is verified for its host, whatever address the resolver of ``resolver_factory`` gives. ``ca_file``
     (PEM) replaces the public roots, and ``tls`` what is made of that. ``connector`` is there where the way is none of its own.
-    At most 4 requests run at once. One request takes at most ``bound_s``, and the wait for its turn counts in that."""
+    At most 4 requests run at once. One request takes at most ``bound_s``, and the wait for its turn counts in that. With
+    ``reads_body`` false the head of an answer is all of it."""
 
     def __init__(
         self,
@@ -53,6 +54,7 @@ class TokenHost:
         connector: Connector | None = None,
         tls: ssl.SSLContext | None = None,
         bound_s: float = 8.0,
+        reads_body: bool = True,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme != "https" or parts.hostname is None:
@@ -64,6 +66,7 @@ class TokenHost:
         self._connector = connector
         self._tls = tls
         self._bound_s = bound_s
+        self._reads_body = reads_body
         self._session: aiohttp.ClientSession | None = None
 
     async def post(self, body: bytes, headers: Mapping[str, str]) -> HostAnswer:
@@ -97,10 +100,11 @@ class TokenHost:
                 async with session.request(
                     method, self._url, data=body, headers=headers, allow_redirects=False
                 ) as response:
-                    data = await _read(response.content)
-                    if len(data) > _MAX_ANSWER:
+                    data = await _read(response.content) if self._reads_body else b""
+                    if not self._reads_body or len(data) > _MAX_ANSWER:
                         # The rest of the answer is not read, and the connection is given up.
                         response.close()
+                    if len(data) > _MAX_ANSWER:
                         return StoreAway(f"What {self.host} answers is too long.")
                     given = {name.lower(): value for name, value in response.headers.items()}
                     return HostAnswer(response.status, given, data)

@@ -25,6 +25,7 @@ from tollhouse.credential.fields import contents
 from tollhouse.credential.lease import CredentialUnavailable, RawSecret
 from tollhouse.credential.paths import fill, template_problem
 from tollhouse.credential.secret import Secret
+from tollhouse.timestamps import rfc3339
 
 KEY_FILE: Final = "vault.key"
 STORE_FILE: Final = "vault.enc"
@@ -78,7 +79,8 @@ class EmbeddedVault:
         found = self._load().get(path)
         if found is None:
             return None
-        return RawSecret(found["data"], str(found["version"]))
+        created = rfc3339(found["written_at"], "milliseconds").removesuffix("Z")
+        return RawSecret(found["data"], str(found["version"]), created)
 
     def tend(self) -> float | None:
         return None

@@ -13,7 +13,7 @@ from tollhouse.ledger.store.client import LedgerUnavailable, translated, unavail
 from tollhouse.ledger.store.cluster import COPY_WITHIN_MS, ClusterRedis, Node, ask, not_copied
 from tollhouse.ledger.store.pipeline import Entry, Pipeline, Prefix
 
-COPIED: Final = frozenset({"change_token", "limits", "rotate", "settle"})
+COPIED: Final = frozenset({"alert_fire", "change_token", "limits", "rotate", "settle"})
 """Scripts that count as done when one replica has them, if there is a replica. Their writes must
 survive the failover of their master. A hold need not: if it is lost, more calls may leave than the
 limit allows, and the settle charges the call all the same. Each of these scripts bears being done

@@ -158,9 +158,19 @@ def _read(file: Path, fill: Callable[[Any, Any], None], view: Any, todo: str) ->
 
 
 _SPEND: Final = frozenset(
-    {b"clock", b"holds", b"deadlines", b"settled", b"swept", b"usage", b"scope", b"later"}
+    {
+        b"clock",
+        b"holds",
+        b"deadlines",
+        b"settled",
+        b"swept",
+        b"usage",
+        b"scope",
+        b"later",
+        b"alerts",
+    }
 )
-"""Of the keys that `names` lists: those whose loss would give money away, or charge it twice."""
+"""Of the keys that `names` lists: those whose loss would give money away, charge it twice, or tell somebody twice of it."""
 
 
 def _fill_spend(view: Any, saved: dict[str, Any]) -> None:

@@ -1,0 +1,117 @@
+"""The queue, its bounds, and what is loaded for it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from tests.support.otlp_receiver import OtlpReceiver
+from tests.test_imports import GRAPH, ways
+
+from tollhouse.book import Concluded, empty_record, record_of
+from tollhouse.call import Arrival, RequestHead
+from tollhouse.config.surroundings import OtelConfig
+from tollhouse.telemetry.handed import handed
+from tollhouse.telemetry.sdk import MOST_SPANS, SpanQueue
+from tollhouse.telemetry.telemetry import Telemetry
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[OtlpReceiver]:
+    with OtlpReceiver() as made:
+        yield made
+
+
+def ended(**fields: Any) -> tuple[dict[str, Any], Concluded]:
+    """A line whose project and provider are known, and the call."""
+    head = RequestHead("proxy", "1.1", "POST", "/", "https", None, None, ())
+    call = Concluded(Arrival.begin(head), 200)
+    known = {"project": "p", "provider": "openai", "model": "gpt-4o", "decision": "allow"}
+    return {**record_of(call, call.stage.started + 1), **known, **fields}, call
+
+
+def test_nothing_is_loaded_without_a_collector() -> None:
+    """Neither by what runs a gateway nor by what checks one: three modules know the SDK, and they are imported late."""
+    for start in ("tollhouse.process", "tollhouse.workers.worker", "tollhouse.check.check"):
+        assert not [name for name in ways(GRAPH, start, late=False) if "opentelemetry" in name]
+    direct = {
+        name.rpartition(".")[2]
+        for name, imports in GRAPH.items()
+        if any(one.name.startswith("opentelemetry") for one in imports)
+    }
+    assert direct == {"spans", "instruments", "sdk"}
+
+
+def test_the_bound_of_spans() -> None:
+    """What has no room is counted as lost; what the exporter took makes room, whether the collector took it or not."""
+    queue = SpanQueue()
+    assert queue.has_room(MOST_SPANS)
+    assert not queue.has_room(3)
+    assert (queue.lost, queue.exported, queue.failed) == (3, 0, 0)
+    queue.sent(2, taken=False)
+    queue.sent(1, taken=True)
+    assert queue.has_room(3)
+    assert not queue.has_room(1)
+    assert (queue.lost, queue.exported, queue.failed) == (4, 1, 2)
+
+
+async def test_the_bound_of_calls(receiver: OtlpReceiver) -> None:
+    """A call without room is counted, and told to nobody."""
+    telemetry = Telemetry(OtelConfig(endpoint=receiver.endpoint), most_calls=0)
+    telemetry.hand_over(*ended())
+    await telemetry.close()
+    assert ("calls", "lost", 1) in telemetry.counts()
+    assert not receiver.spans
+
+
+async def test_a_stop_sends_what_is_left(receiver: OtlpReceiver) -> None:
+    """Spans and metrics of the last calls."""
+    telemetry = Telemetry(OtelConfig(endpoint=receiver.endpoint))
+    telemetry.hand_over(*ended(cost_usd="0.5"))
+    await telemetry.close()
+    receiver.until(lambda: "tollhouse.cost" in receiver.points())
+    [span] = receiver.spans
+    assert span.seconds == pytest.approx(1)
+    assert ("traces", "exported", 1) in telemetry.counts()
+
+
+async def test_a_name_that_is_no_text(receiver: OtlpReceiver) -> None:
+    """A lone surrogate, which JSON can write, does not lose the spans that are sent with it."""
+    telemetry = Telemetry(OtelConfig(endpoint=receiver.endpoint, metrics=False))
+    telemetry.hand_over(*ended())
+    telemetry.hand_over(*ended(model="gpt-\ud800", model_served="\udfff"))
+    await telemetry.close()
+    assert sorted(span.name for span in receiver.wait_spans(2)) == [
+        "unknown gpt-4o",
+        "unknown gpt-?",
+    ]
+
+
+async def test_a_fault_of_one_call(
+    receiver: OtlpReceiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged, and the next call is told."""
+    telemetry = Telemetry(OtelConfig(endpoint=receiver.endpoint, metrics=False))
+    record, call = ended(call_id="call_x", attempts=None)
+    with caplog.at_level(logging.ERROR):
+        telemetry.hand_over(record, call)
+        telemetry.hand_over(*ended())
+        await telemetry.close()
+    assert len(receiver.wait_spans(1)) == 1
+    assert "call call_x could not be told to telemetry" in caplog.text
+
+
+def test_a_line_of_its_own_is_no_call() -> None:
+    """What was charged later has no span, since its own line had one."""
+    assert not handed(empty_record(), None).ended
+
+
+def test_two_parents_are_none() -> None:
+    """As W3C has it."""
+    values = [("traceparent", "00-1"), ("traceparent", "00-2")]
+    for headers, found in ((values, ""), (values[:1], "00-1")):
+        head = RequestHead("proxy", "1.1", "POST", "/", "https", None, None, tuple(headers))
+        call = Concluded(Arrival.begin(head))
+        assert handed({}, call).traceparent == found
