@@ -13,7 +13,7 @@ from bench.servers import Side, free_port, running, wait_for_port
 
 VERSION: Final = "1.15.2"
 _OVERRIDES: Final = {"@hono/node-server": "1.13.5"}
-"""Its own lock file has that. With what npm chooses, each stream is answered 500: https://github.com/Portkey-AI/gateway/issues/1389."""
+"""Its own lock file has that. With what npm chooses, each stream is answered 500."""
 
 
 @contextmanager
