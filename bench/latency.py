@@ -25,11 +25,19 @@ Open = Callable[[], Awaitable[load.Tunnel]]
 
 async def waits(connect: Open, rate: float, seconds: float) -> dict[str, float]:
     """The milliseconds of `QUANTILES`."""
-    payload = load.body(stream=False)
     free: asyncio.Queue[load.Tunnel] = asyncio.Queue()
-    for _ in range(CONNECTIONS):
-        free.put_nowait(await connect())
     found: list[float] = []
+
+    async def warmed() -> load.Tunnel:
+        tunnel = await connect()
+        for _ in range(2):
+            await tunnel.call(tunnel.api.body(stream=False))
+        free.put_nowait(tunnel)
+        return tunnel
+
+    # All at once: a server ends a connection that has waited for some seconds.
+    tunnels = await asyncio.gather(*(warmed() for _ in range(CONNECTIONS)))
+    payload = tunnels[0].api.body(stream=False)
 
     async def one(since: float) -> None:
         tunnel = await free.get()
@@ -37,9 +45,6 @@ async def waits(connect: Open, rate: float, seconds: float) -> dict[str, float]:
         found.append(1000 * (time.perf_counter() - since))
         free.put_nowait(tunnel)
 
-    for _ in range(2 * CONNECTIONS):
-        await one(time.perf_counter())
-    found.clear()
     began, calls = time.perf_counter(), []
     for number in range(max(1, int(rate * seconds))):
         since = began + number / rate

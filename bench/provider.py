@@ -2,65 +2,26 @@
 
 Run as ``python -m bench.provider CERT KEY``; prints its port. A request whose body says ``"stream":true`` gets ``--chunks``
 frames, one write each and a pause between them, so that each is a read of its own at the proxy. With ``--lock-step`` a frame waits
-for a line on stdin instead, which lets one frame of every stream out; the end waits for one more.
+for a line on stdin instead, which lets one frame of every stream out; the end waits for one more. A call whose question says
+"answer after 2 s" is answered then. ``GET /book`` says how many calls came, by path.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import re
 import resource
 import ssl
 import sys
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
+from bench import formats
+
+BOOK = b"/book"
 CHUNKS = 200
 PAUSE_S = 0.002
-
-_ANSWER = json.dumps(
-    {
-        "id": "chatcmpl-bench",
-        "object": "chat.completion",
-        "created": 1741604369,
-        "model": "gpt-4o-2024-08-06",
-        "choices": [
-            {
-                "index": 0,
-                "message": {"role": "assistant", "content": "word " * 80},
-                "logprobs": None,
-                "finish_reason": "stop",
-            }
-        ],
-        "usage": {
-            "prompt_tokens": 60,
-            "completion_tokens": 80,
-            "total_tokens": 140,
-            "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
-            "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
-        },
-        "service_tier": "default",
-        "system_fingerprint": "fp_bench",
-    }
-).encode()
-_JSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (
-    len(_ANSWER),
-    _ANSWER,
-)
-_STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
-
-
-def _chunk(data: bytes) -> bytes:
-    return b"%x\r\n%s\r\n" % (len(data), data)
-
-
-def _frame(choices: str, usage: str) -> bytes:
-    return _chunk(
-        b'data: {"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1741604369,"model":"gpt-4o-2024-08-06",'
-        b'"service_tier":"default","system_fingerprint":"fp_bench","choices":%s%s}\n\n'
-        % (choices.encode(), usage.encode())
-    )
 
 
 class Steps:
@@ -90,11 +51,13 @@ class Answering:
     steps: Steps | None
     """None: a frame goes out when the pause behind the one before is over."""
 
-    async def stream(self, writer: asyncio.StreamWriter, *, usage: bool) -> None:
-        writer.write(_STREAM)
-        delta = '[{"index":0,"delta":{"content":" word"},"logprobs":null,"finish_reason":null}]'
-        frame = _frame(delta, ',"usage":null' if usage else "")
+    book: Counter[str] = field(default_factory=Counter)
+    """How many calls came, by path. A provider charges for what it works on, whoever waits for it."""
+
+    async def stream(self, writer: asyncio.StreamWriter, stream: formats.Stream) -> None:
+        writer.write(formats.HEAD_OF_STREAM + stream.begin)
         for number in range(self.chunks):
+            frame = stream.frames[number % len(stream.frames)]
             if self.steps is not None:
                 await self.steps.passed(number)
                 writer.write(frame)
@@ -103,10 +66,7 @@ class Answering:
                 await asyncio.sleep(self.pause_s)
         if self.steps is not None:
             await self.steps.passed(self.chunks)
-        if usage:
-            counts = ',"usage":{"prompt_tokens":60,"completion_tokens":200,"total_tokens":260}'
-            writer.write(_frame("[]", counts))
-        writer.write(_chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
+        writer.write(stream.end)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -114,15 +74,27 @@ class Answering:
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
                 body = await reader.readexactly(int(length[1])) if length else b""
-                if re.search(rb'"stream": ?true', body):
-                    await self.stream(writer, usage=b"include_usage" in body)
-                else:
-                    writer.write(_JSON)
+                await self.answer(writer, head.split(b" ", 2)[1], body)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             writer.close()
+
+    async def answer(self, writer: asyncio.StreamWriter, path: bytes, body: bytes) -> None:
+        if path == BOOK:
+            writer.write(formats.whole(dict(self.book)))
+            return
+        anthropic = path.endswith(b"/messages")
+        self.book[path.decode("latin-1")] += 1
+        if later := re.search(rb"answer after (\d+) s", body):
+            await asyncio.sleep(int(later[1]))
+        if not re.search(rb'"stream": ?true', body):
+            writer.write(formats.ANTHROPIC if anthropic else formats.OPENAI)
+        elif anthropic:
+            await self.stream(writer, formats.anthropic_stream())
+        else:
+            await self.stream(writer, formats.openai_stream(usage=b"include_usage" in body))
 
 
 async def _take_steps(steps: Steps) -> None:

@@ -38,10 +38,19 @@ class Side:
     """The process that the others are children of."""
     neighbour: Proxy | None = None
     """The same for another tenant."""
+    config: Path | None = None
+    """The file of a Tollhouse."""
+    base_port: int = 0
+    """Where a Tollhouse takes calls that are addressed to itself."""
 
     def cpu_s(self) -> float:
         """Seconds of CPU that the processes which carry calls have taken."""
         return sum(map(cpu_s, self.pids))
+
+    def whole_cpu_s(self) -> float:
+        """Seconds of CPU that all of its processes have taken."""
+        root = psutil.Process(self.root)
+        return sum(cpu_s(one.pid) for one in (root, *root.children(recursive=True)))
 
     def memory_mb(self) -> float:
         """Resident memory of the processes that carry calls."""
@@ -89,7 +98,7 @@ def environment(**more: str) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **more}
 
 
-def _wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -102,7 +111,7 @@ def _wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def _running(arguments: list[str], log: Path, **more: str) -> Iterator[subprocess.Popen[bytes]]:
+def running(arguments: list[str], log: Path, **more: str) -> Iterator[subprocess.Popen[bytes]]:
     """What it says is shown if it ends before it was told to."""
     with log.open("wb") as file:
         process = subprocess.Popen(
@@ -135,8 +144,8 @@ def redis_server(directory: Path) -> Iterator[str]:
         "--dir",
         str(directory),
     ]
-    with _running(arguments, directory / "redis.log") as process:
-        _wait_for_port(port, process)
+    with running(arguments, directory / "redis.log") as process:
+        wait_for_port(port, process)
         yield f"redis://127.0.0.1:{port}/0"
 
 
@@ -182,16 +191,16 @@ def mitmdump(directory: Path, provider_port: int) -> Iterator[Side]:
     ):
         arguments += ["--set", option]
     arguments += ["-s", str(Path(__file__).with_name("mitm_redirect.py"))]
-    with _running(
+    with running(
         arguments, directory / "mitmdump.log", BENCH_PROVIDER_PORT=str(provider_port)
     ) as process:
-        _wait_for_port(port, process)
+        wait_for_port(port, process)
         yield Side((process.pid,), Proxy(port), process.pid)
 
 
 _CONFIG = """[listen]
 proxy = "127.0.0.1:{port}"
-base_url = "off"
+base_url = "127.0.0.1:{base_port}"
 admin = "off"
 [state]
 directory = "state"
@@ -221,19 +230,23 @@ def tollhouse(
     workers: int = 1,
     *,
     addon: Path | None = None,
+    tables: str = "",
     **more: str,
 ) -> Iterator[Side]:
     """``directory`` has the provider's CA, and may have other gateways. ``addon`` is a file with a class `Watch`, an operator's
-    addon. ``more`` is added to the environment."""
-    port, home = free_port(), directory / f"tollhouse-{secrets.token_hex(4)}"
+    addon. ``tables`` is added to its file, ``more`` to the environment."""
+    port, base_port = free_port(), free_port()
+    home = directory / f"tollhouse-{secrets.token_hex(4)}"
     home.mkdir(mode=0o700)
     config = home / "tollhouse.toml"
     text = _CONFIG.format(
         port=port,
+        base_port=base_port,
         redis_url=redis_url,
         provider_port=provider_port,
         ca_file=directory / "provider.pem",
     )
+    text += tables
     if addon is not None:
         # A copy: a gateway runs no addon that somebody else on the machine could write.
         shutil.copyfile(addon, home / addon.name)
@@ -241,8 +254,8 @@ def tollhouse(
     config.write_text(text)
     _command(config, "key", "set", "openai", said=f"sk-{secrets.token_urlsafe(32)}")
     command = [*_TOLLHOUSE, "run", "--workers", str(workers), "--config", str(config)]
-    with _running(command, home / "gateway.log", **more) as process:
-        _wait_for_port(port, process)
+    with running(command, home / "gateway.log", **more) as process:
+        wait_for_port(port, process)
         tokens = [_command(config, "token", "create", name) for name in ("bench", "neighbour")]
         pids = tuple(worker["pid"] for worker in json.loads(_command(config, "workers", "--json")))
         yield Side(
@@ -250,7 +263,15 @@ def tollhouse(
             Proxy.basic(port, "bench", tokens[0]),
             process.pid,
             Proxy.basic(port, "neighbour", tokens[1]),
+            config,
+            base_port,
         )
+
+
+def project_token(side: Side, project: str) -> str:
+    """A token of a project of a Tollhouse that runs."""
+    assert side.config is not None
+    return _command(side.config, "token", "create", project)
 
 
 def _command(config: Path, *words: str, said: str = "") -> str:

@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 from bench import slow_calls, timeline
+from bench.peers.__main__ import PEERS
+from bench.peers.race import CALLS, Raced
+from bench.peers.table import COLUMNS, Row, as_markdown
 
 ROOT = Path(__file__).parents[2]
 BOTH = {"mitmdump", "tollhouse"}
@@ -45,11 +48,13 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def bench(module: str, *words: str, path: str = "") -> subprocess.CompletedProcess[str]:
+def bench(
+    module: str, *words: str, path: str = "", **more: str
+) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [sys.executable, "-m", module, *words],
         cwd=ROOT,
-        env={"PATH": path or os.environ["PATH"]},
+        env={"PATH": path or os.environ["PATH"], **more},
         capture_output=True,
         text=True,
         timeout=600,
@@ -111,6 +116,47 @@ def test_soak_as_a_table() -> None:
         "memory after 2 calls",
         "memory after 20 calls",
     ]
+
+
+def test_peers_without_a_download() -> None:
+    """Tollhouse by base URL, and mitmdump. Of a hundred calls at once the money for ten pays ten at most."""
+    keys = ("mitmdump", "tollhouse-base-url")
+    found = json.loads(bench("bench.peers", "--tiny", "--json", "--only", ",".join(keys)).stdout)
+    mitmdump, ours = found["rows"]
+    assert [mitmdump["why"], ours["why"]] == ["", ""]
+    assert set(ours["found"]) == set(COLUMNS)
+    assert set(mitmdump["found"]) == {*COLUMNS} - {"redis_us"}
+    assert [race["served"] for race in mitmdump["races"]] == [CALLS]
+    (race,) = ours["races"]
+    assert 0 < race["served"] <= race["paid"]
+    assert race["refused"] == {"HTTP/1.1 402 Payment Required": CALLS - race["served"]}
+
+
+def test_peer_that_is_not_to_be_had(tmp_path: Path) -> None:
+    """It is a row that says why, and no figure."""
+    (tmp_path / "redis-server").symlink_to(str(shutil.which("redis-server")))
+    words = ("--tiny", "--json", "--only", "portkey")
+    done = bench("bench.peers", *words, path=str(tmp_path), XDG_CACHE_HOME=str(tmp_path))
+    (row,) = json.loads(done.stdout)["rows"]
+    assert row["why"] == "not installed: npm is not on PATH"
+    assert row["found"] == {}
+    assert row["races"] == []
+
+
+def test_peers_as_a_table() -> None:
+    """A ratio is the median of the rounds' own. A peer without figures says why below the table."""
+    first, second, third = (dict.fromkeys(COLUMNS, value) for value in (100.0, 200.0, 400.0))
+    raced = (Raced("", 10, {}),)
+    ours = Row(PEERS["tollhouse-base-url"], (first, second, third), raced)
+    theirs = Row(PEERS["tensorzero"], (third, third, third), raced)
+    absent = Row(PEERS["portkey"], why="not installed: npm is not on PATH")
+    said = as_markdown([ours, theirs, absent], {"p50": 1.0, "p99": 2.0}, "Redis")
+    table = [line.split("|")[1:-1] for line in said.splitlines() if line.startswith("|")]
+    cells = {row[0].strip(): [cell.strip() for cell in row[1:]] for row in table}
+    assert cells[ours.peer.name][1] == "200 us"
+    assert cells[theirs.peer.name][1] == "400 us, 2.00x"
+    assert cells[absent.peer.name][1:] == ["not measured", *[""] * len(COLUMNS)]
+    assert f"**{absent.why}**" in said
 
 
 def test_profile_without_py_spy(tmp_path: Path) -> None:

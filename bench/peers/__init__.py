@@ -1,0 +1,1 @@
+"""Tollhouse beside other gateways for LLMs, under one load, in one run."""
