@@ -11,7 +11,7 @@ import ssl
 import threading
 import time
 import weakref
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -164,12 +164,13 @@ def open_inside(
     before_vault: Callable[[OpenBao], contextlib.AbstractContextManager[str]] | None = None,
     placed: bool = True,
     resolver_factory: Callable[[], AbstractResolver] | None = None,
+    tables: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
 ) -> Iterator[Inside]:
     """A gateway that is ready, with `PROJECT` and a token; its stores embedded, or redis-server and OpenBao of its own. Its
     login to Vault goes by ``login_clock``, and identities end by ``wall_clock``. The provider speaks ``family``, if one is
     given, in ``dialect``. ``own_keys`` are keys of projects alone, and ``secrets`` others of a real store, by path.
     ``before_vault`` gives the address of what stands before OpenBao. Without ``placed`` the configuration does not say where
-    the provider is."""
+    the provider is. ``tables`` are arrays of tables, by name."""
     provider = standin or StandIn(key=REAL_KEY)
     merged: dict[str, dict[str, Any]] = {
         "log": {"calls": "calls.jsonl"},
@@ -185,7 +186,7 @@ def open_inside(
         if before_vault is not None:
             assert bao is not None
             merged["vault"]["address"] = stack.enter_context(before_vault(bao))
-        config = load_config(write_config(directory, provider if placed else None, merged))
+        config = load_config(write_config(directory, provider if placed else None, merged, tables))
         config.state.directory.mkdir(mode=0o700)
         if bao is None:
             EmbeddedVault(config.state.directory).set("openai", REAL_KEY)
