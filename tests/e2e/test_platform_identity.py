@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from openai import APIError, AuthenticationError, DefaultHttpxClient, OpenAI, RateLimitError
 from tests.support.attack import BODY, GET, Attacked, get, post, watched
+from tests.support.hello import hello
 from tests.support.inproc import PROJECT, TENANT, Inside, open_inside
 from tests.support.issuer import (
     JwksServer,
@@ -129,6 +131,10 @@ def github(**changed: Any) -> dict[str, Any]:
     )
 
 
+PASSED = "silent.internal"
+"""A host whose tunnels are passed on, and which says nothing."""
+
+
 @dataclass
 class Platform:
     inside: Inside
@@ -140,7 +146,10 @@ class Platform:
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     directory = tmp_path_factory.mktemp("platform")
-    with serve_jwks(directory, jwks(jwk(CLUSTER_KEY, "k1"))) as server:
+    with (
+        serve_jwks(directory, jwks(jwk(CLUSTER_KEY, "k1"))) as server,
+        socket.create_server(("127.0.0.1", 0)) as silent,
+    ):
         settings: dict[str, Any] = {
             "listen": {"transparent": "127.0.0.1:0"},
             "identity": {
@@ -157,8 +166,19 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
                 )
             },
         }
+        passed = {
+            "hosts": [PASSED],
+            "projects": ["proj_a"],
+            "connect_to": f"127.0.0.1:{silent.getsockname()[1]}",
+            "allow_private": True,
+        }
         ahead = [0.0]
-        with open_inside(directory, settings, wall_clock=lambda: time.time() + ahead[0]) as inside:
+        with open_inside(
+            directory,
+            settings,
+            wall_clock=lambda: time.time() + ahead[0],
+            tables={"tunnels": [passed]},
+        ) as inside:
             yield Platform(inside, server, ahead)
 
 
@@ -658,6 +678,24 @@ def test_a_stream_whose_token_expires(attacked: Attacked, platform: Platform) ->
         ("10", "/v1/realtime", "identity_expired", "fail"),
         ("", chat, "identity_expired", "deny"),
     }
+
+
+def test_a_passed_tunnel_whose_token_expires(attacked: Attacked, platform: Platform) -> None:
+    """It ends, by the gateway's clock, though neither side has ended it."""
+    token = cluster_token(account="tunnel")
+    head = f"CONNECT {PASSED}:443 HTTP/1.1\r\nHost: {PASSED}:443\r\n"
+    with socket.create_connection(attacked.inside.proxy, timeout=60) as client:
+        client.sendall(f"{head}Proxy-Authorization: Bearer {token}\r\n\r\n".encode())
+        assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+        client.sendall(hello(PASSED))
+        platform.ahead[0] = 3600.0
+        try:
+            assert client.recv(65536) == b""
+        finally:
+            platform.ahead[0] = 0.0
+    [line] = attacked.lines(1)
+    assert (line["method"], line["host"]) == ("CONNECT", PASSED)
+    assert (line["reason"], line["decision"]) == ("identity_expired", "deny")
 
 
 def test_a_session(attacked: Attacked) -> None:
