@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,25 @@ async def test_the_bound_of_an_answer(
     with pytest.raises(StoreAway) as caught:
         await host.post(b"", FORM)
     assert caught.value.why == f"What {HOST} answers is too long."
+
+
+@pytest.mark.parametrize(("informational", "taken"), [(7, True), (50_000, False)])
+async def test_informational_answers(
+    server: TokenServer, host: TokenHost, informational: int, taken: bool
+) -> None:
+    """A few may come before the answer. The connection of a host that sends far more is ended at once."""
+
+    def act(request: BaseHTTPRequestHandler) -> None:
+        with contextlib.suppress(OSError):
+            request.wfile.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * informational)
+            says(200, b"{}")(request)
+
+    server.act = act
+    if taken:
+        assert (await host.post(b"", FORM)).data == b"{}"
+        return
+    with pytest.raises(StoreAway, match="broke off"):
+        await host.post(b"", FORM)
 
 
 async def test_a_redirect_is_an_answer(server: TokenServer, host: TokenHost) -> None:

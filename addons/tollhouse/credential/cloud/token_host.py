@@ -10,6 +10,7 @@ hold the request.
 from __future__ import annotations
 
 import asyncio
+import functools
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import certifi
 from aiohttp.abc import AbstractResolver
+from aiohttp.client_proto import ResponseHandler
 
 from tollhouse.credential.lease import StoreAway
 from tollhouse.dialled_socket import dialled_socket
@@ -28,6 +30,8 @@ Connector = Callable[[ssl.SSLContext, int], aiohttp.TCPConnector]
 """Makes the way there, by TLS and the most connections at once. It may raise `StoreAway`."""
 _MAX_ANSWER: Final = 65_536
 _AT_ONCE: Final = 4
+_MOST_HEADS: Final = 8
+"""Of one answer, with the informational ones before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,24 @@ class HostAnswer:
     status: int
     headers: Mapping[str, str] = field(repr=False)
     data: bytes = field(repr=False)
+
+
+class _Bounded(ResponseHandler):
+    """aiohttp reads informational answers (RFC 9110, section 15.2) without end: a host that sends nothing else fills the memory,
+    and holds the loop for seconds."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._heads = 0
+
+    def data_received(self, data: bytes) -> None:
+        if self._payload is None:
+            # No body is being read.
+            self._heads += data.count(b"HTTP/1.")
+        if self._heads > _MOST_HEADS:
+            self.abort()
+        else:
+            super().data_received(data)
 
 
 class TokenHost:
@@ -135,6 +157,9 @@ class TokenHost:
                 limit=_AT_ONCE,
                 socket_factory=dialled_socket,
             )
+        # There is no public way to a protocol of one's own. Neither connector uses a connection twice.
+        bounded: type[ResponseHandler] = _Bounded
+        connector._factory = functools.partial(bounded, loop=asyncio.get_running_loop())
         return aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
