@@ -121,13 +121,15 @@ async def test_pages_and_moments(operations: Operations) -> None:
 
 
 async def test_bounds(operations: Operations) -> None:
-    """A state that is too long is not kept, and a token that came into one is taken out."""
+    """Of a state that is too long the long part alone is not kept, and a token that came into one is taken out."""
     globs = [f"model-{number}-{'x' * 50}" for number in range(200)]
-    await operations.perform("project_set", {"project": "p", "tenant": "acme", "models": globs})
+    asked = {"project": "p", "tenant": "acme", "limits": ["1 usd/day"], "models": globs}
+    await operations.perform("project_set", asked)
     token = mint(b"0" * 32)
     await operations.audit.note("project_set", "project", "p", None, {"limits": [token]})
     long, with_token = await operations.perform("audit", {})
-    assert long["after"]["bytes"] > LONGEST
+    assert long["after"]["models"]["bytes"] > LONGEST
+    assert long["after"]["limits"] == ["1 usd/day"]
     assert token not in str(with_token)
     assert "gate_[removed]" in str(with_token)
 

@@ -6,6 +6,7 @@ changes nothing is no record. No record holds a token.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
@@ -120,7 +121,7 @@ class AuditDesk:
     async def page(self, since: float = 0.0, after: str = "", count: Count = 200) -> list[Json]:
         """Records from the moment ``since`` on (seconds since the epoch), behind the one with the id ``after``, the oldest
         first: ``[{"id", "at", "by", "by_name", "via", "operation", "target", "before", "after"}]``."""
-        if after and not _STREAM_ID.fullmatch(after):
+        if after and (not _STREAM_ID.fullmatch(after) or max(_moment(after)) >= 1 << 64):
             raise OperationRefused("after: that is no id of a record", 400)
         first = max(f"{max(0, int(since * 1000))}", after, key=_moment)
         # The one with the id `after` is among them.
@@ -175,9 +176,22 @@ def _keeps_alive(operation: str, arguments: Mapping[str, Any]) -> bool:
 
 def _text(state: Any) -> str:
     text = compact_json(state)
+    if len(text) > LONGEST and isinstance(state, dict):
+        text = _shortened(state)
     if len(text) > LONGEST:
         return f'{{"bytes":{len(text)},"why":"it is too long for the audit log"}}'
     return text.decode()
+
+
+def _shortened(state: Json) -> bytes:
+    """Of the longest members only what tells one from another is kept, so that none of them hides what stands beside it."""
+    parts = {name: compact_json(value) for name, value in state.items()}
+    for name in sorted(parts, key=lambda name: len(parts[name]), reverse=True):
+        part = parts[name]
+        state = {**state, name: {"bytes": len(part), "sha256": hashlib.sha256(part).hexdigest()}}
+        if len(compact_json(state)) <= LONGEST:
+            break
+    return compact_json(state)
 
 
 def _read(record: Mapping[str, str]) -> Json:
