@@ -57,6 +57,8 @@ _CHANGES: Final[Mapping[str, _Change]] = {
     "budget_grant": _Change("grant", "project"),
 }
 
+_NOT_KNOWN: Final = "not known: Redis was away"
+
 
 class AuditDesk:
     """``clock`` is seconds since the epoch."""
@@ -71,20 +73,24 @@ class AuditDesk:
     async def watch(
         self, operation: str, arguments: Mapping[str, Any], do: Callable[[], Awaitable[Any]]
     ) -> Any:
-        """What ``do`` gives, which is the operation; what it has changed is noted. Raises what ``do`` raises, and
-        `LedgerUnavailable` before anything is changed."""
+        """What ``do`` gives, which is the operation; what it has changed is noted. Raises what ``do`` raises.
+
+        The operation is tried although Redis does not say how things were: a revocation holds in this process at once."""
         change = _CHANGES.get(operation)
         if change is None or _keeps_alive(operation, arguments):
             return await do()
         which = str(arguments.get(change.key, ""))
-        before = await self._state(change.kind, which)
+        try:
+            before = await self._state(change.kind, which)
+        except LedgerUnavailable:
+            before = _NOT_KNOWN
         result = await do()
         if not change.key:
             which = result["id"]
         try:
             after = await self._after(operation, change.kind, which, result)
         except LedgerUnavailable:
-            after = "not known: Redis was away"
+            after = _NOT_KNOWN
         await self.note(operation, change.kind, which, before, after)
         return result
 
