@@ -260,12 +260,15 @@ class Refreshed[K, V]:
             if (kept := self.peek(key, missing_s)) is not None:
                 return kept.value
             entry = self._find(key)
-            if entry is not None and entry.once_more_at > self._clock():
-                await self._until(entry.once_more_at)
+            waited_for = entry.once_more_at if entry is not None else 0.0
+            if waited_for > self._clock():
+                await self._until(waited_for)
                 if (kept := self.peek(key, missing_s)) is not None:
                     return kept.value
                 entry = self._find(key)
-            if entry is not None and entry.error is not None and self._clock() < entry.retry_at:
+            # A timer may call a little before its time, and whoever has waited is not told of that failure.
+            known_until = 0.0 if entry is None or entry.retry_at == waited_for else entry.retry_at
+            if entry is not None and entry.error is not None and self._clock() < known_until:
                 raise _bare(entry.error)
             if self._closed:
                 raise NotRead

@@ -1,7 +1,8 @@
-"""Projects and tokens in pages: each once, in order, however many there are."""
+"""Projects and tokens, all or in pages: each once, in order, however many there are."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -53,3 +54,28 @@ async def test_projects(directory: Directory) -> None:
         found += [project.id for project in page]
     assert found == sorted(f"p-{n}" for n in range(MANY))
     assert await directory.pages.projects("q", 10) == []
+
+
+async def test_all_of_them(directory: Directory) -> None:
+    """Others get their turns while they are read: it takes more turns of the loop than one answer does."""
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    for read, wanted in (
+        (directory.projects, MANY),
+        (directory.tokens, MANY),
+        (lambda: directory.tokens("odd"), MANY // 2),
+    ):
+        turns = 0
+        running = asyncio.create_task(others())
+        found: Any = await read()
+        running.cancel()
+        ids = [one.id for one in found]
+        assert sorted(set(ids)) == ids
+        assert len(ids) == wanted
+        assert turns >= MANY // 200

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from tests.ledger.clock import RedisClock
 
 from tollhouse.alerts.event import AlertEvent
 from tollhouse.alerts.receiver import Interest
-from tollhouse.alerts.thresholds import Thresholds
+from tollhouse.alerts.thresholds import MOST_READ, Thresholds
 from tollhouse.call import Amount
 from tollhouse.ledger.ledger import Ledger, Scope
 from tollhouse.ledger.limits import parse_limits
+from tollhouse.ledger.store.client import connect
 from tollhouse.parties import Project
 
 P1, P2 = (Project(name, "acme", (), "reject", ()) for name in ("p1", "p2"))
@@ -129,3 +131,19 @@ async def test_more_projects_than_one_script_reads(
     await spend(1)
     thresholds = Thresholds(ledger, {"a": Interest(at=(100,))}, wall_clock=lambda: clock.now)
     assert len(await thresholds.reached([*projects, P1])) == 1
+
+
+async def test_more_tenants_than_one_turn_reads(redis_url: str, tmp_path: Path) -> None:
+    """The next turn goes on behind them, and then begins anew."""
+    ledger = Ledger(connect(redis_url, tmp_path))
+    projects = [Project(f"p{n}", f"t{n}", (), "reject", ()) for n in range(MOST_READ + 2)]
+    first, last = projects[0], projects[-1]
+    for each in (first, last):
+        scope = Scope("project", each.tenant, each.id)
+        await ledger.set_limits(scope, parse_limits(["1 requests/total"]))
+        await ledger.hold(f"call_{each.id}", (scope,), Amount(10, 1, 1))
+        await ledger.settle(f"call_{each.id}", (scope,), Amount(10, 1, 1), record={})
+    thresholds = Thresholds(ledger, {"a": Interest(at=(100,))})
+    turns = [[one.project for one in await thresholds.reached(projects)] for _ in range(3)]
+    await ledger.close()
+    assert turns == [[first.id], [last.id], [first.id]]

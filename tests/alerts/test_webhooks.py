@@ -93,6 +93,18 @@ def test_slack_mentions_nobody() -> None:
     assert "p&amp;1" in text
 
 
+def test_a_model_is_no_link_and_no_line_of_its_own() -> None:
+    """A workload chooses it. In code Slack makes no link, and nothing ends the code before its end."""
+    hostile = "x`. Log in at https://evil.example/\n*Tollhouse*: all is well\u2028`"
+    text = slack_text(
+        {"type": "call.unpriced", "data": {**DATA["call.unpriced"], "model": hostile}}
+    )
+    assert text.isprintable()
+    before, model, behind = text.split("`")
+    assert "evil.example" in model
+    assert "evil.example" not in before + behind
+
+
 def test_slack_has_its_own_form() -> None:
     event = AlertEvent("budget.threshold", (), 0.0, 0.0, LIMIT)
     body, headers = request_of("slack", event.id, event.body, 0.0, signing_keys(SECRET))

@@ -9,9 +9,11 @@ import pytest
 from tests.control.operated import NOW, refusal
 
 from tollhouse.accounts.directory import Directory
+from tollhouse.accounts.token import mint
 from tollhouse.control.actor import Actor, this_user
 from tollhouse.control.audit_desk import LONGEST
 from tollhouse.control.operations import Operations
+from tollhouse.control.refusal import OperationRefused
 from tollhouse.ledger.ledger import Ledger, LedgerUnavailable
 
 BY = Actor("api", "tok_0123456789abcdef", "terraform")
@@ -119,15 +121,52 @@ async def test_pages_and_moments(operations: Operations) -> None:
 
 
 async def test_bounds(operations: Operations) -> None:
-    """A state that is too long is not kept, and a token in a label is taken out."""
+    """Of a state that is too long the long part alone is not kept, and a token that came into one is taken out."""
     globs = [f"model-{number}-{'x' * 50}" for number in range(200)]
-    await operations.perform("project_set", {"project": "p", "tenant": "acme", "models": globs})
-    made = await operations.tokens.create(["p"])
-    await operations.perform("token_create", {"projects": ["p"], "label": made["token"]})
-    long, labelled = await operations.perform("audit", {})
-    assert long["after"]["bytes"] > LONGEST
-    assert made["token"] not in str(labelled)
-    assert "gate_[removed]" in str(labelled)
+    asked = {"project": "p", "tenant": "acme", "limits": ["1 usd/day"], "models": globs}
+    await operations.perform("project_set", asked)
+    token = mint(b"0" * 32)
+    await operations.audit.note("project_set", "project", "p", None, {"limits": [token]})
+    long, with_token = await operations.perform("audit", {})
+    assert long["after"]["models"]["bytes"] > LONGEST
+    assert long["after"]["limits"] == ["1 usd/day"]
+    assert token not in str(with_token)
+    assert "gate_[removed]" in str(with_token)
+
+
+async def test_a_token_in_a_label(operations: Operations) -> None:
+    """Labels are shown, so it is refused."""
+    await operations.perform("project_set", {"project": "p", "tenant": "acme", "limits": []})
+    token = mint(b"0" * 32)
+    for name, arguments in (
+        ("token_create", {"projects": ["p"]}),
+        ("viewer_create", {}),
+        ("admin_create", {}),
+    ):
+        with pytest.raises(OperationRefused, match="a token stands in the label") as refused:
+            await operations.perform(name, {**arguments, "label": f"as {token}"})
+        assert token not in str(refused.value)
+
+
+async def test_a_revocation_while_redis_is_away(
+    stores: tuple[Directory, Ledger], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried although nobody says how the token was before: this process refuses the token from then on."""
+    directory, ledger = stores
+    operations = Operations(directory, ledger)
+    tried = []
+
+    async def away(*_: object) -> None:
+        raise LedgerUnavailable("Redis: away")
+
+    async def revoke() -> None:
+        tried.append(True)
+        await away()
+
+    monkeypatch.setattr(directory, "token", away)
+    with pytest.raises(LedgerUnavailable):
+        await operations.audit.watch("token_revoke", {"token_id": "tok_0123456789abcdef"}, revoke)
+    assert tried
 
 
 async def test_a_store_that_takes_no_record(

@@ -117,6 +117,12 @@ def test_python_by_the_base_url(gateway: Road, tmp_path: Path) -> None:
     assert_called(gateway, "openai", "base_url", output)
 
 
+def uv() -> str:
+    """That of the interpreter itself, if it has one: a shim on PATH may ask which Python is meant."""
+    own = Path(sys.base_prefix) / "bin" / "uv"
+    return str(own) if own.exists() else program("frameworks")
+
+
 @pytest.mark.requires("frameworks")
 @pytest.mark.parametrize("number", [0, 1], ids=["langchain", "llamaindex"])
 def test_frameworks(gateway: Road, tmp_path: Path, number: int) -> None:
@@ -124,7 +130,7 @@ def test_frameworks(gateway: Road, tmp_path: Path, number: int) -> None:
     run = (
         f"run -q --offline --python {sys.executable} --no-project --with-requirements {FRAMEWORKS}"
     )
-    command = f"{program('frameworks')} {run} python app.py"
+    command = f"{uv()} {run} python app.py"
     output = said(gateway, tmp_path, PROXY + command)
     assert_called(gateway, "openai", "proxy", output)
 

@@ -356,8 +356,11 @@ def silent_server_with_tls() -> Iterator[tuple[str, int, str]]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
+    running: set[asyncio.Task[Any] | None] = set()
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A task that only its own event knows is collected, if the gateway closes the connection first.
+        running.add(asyncio.current_task())
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()

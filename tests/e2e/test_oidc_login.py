@@ -22,6 +22,7 @@ from tests.support.requires import program
 
 from tollhouse.demo.gateway_config import write_config
 from tollhouse.demo.gateway_process import GatewayProcess
+from tollhouse.site.login_attempts import BURST
 
 OTHER, FOREIGN = "proj_other", "proj_foreign"
 
@@ -149,6 +150,14 @@ def test_logins_that_are_not_good(people: People) -> None:
         assert "no entry of [admin.oidc] fits you" in refused(
             client, people.login(client, "mallory")
         )
+
+
+def test_a_page_of_another_site_locks_nobody_out(people: People) -> None:
+    """It can have a browser come back from logins that were never begun, as often as it likes."""
+    with people.browser() as client:
+        for _ in range(BURST + 1):
+            refused(client, client.get("/oidc/callback", params={"state": "x", "code": "y"}))
+        assert people.login(client, "alice").status_code == 303
 
 
 def refused(client: httpx2.Client, answer: httpx2.Response) -> str:

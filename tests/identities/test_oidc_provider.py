@@ -35,8 +35,11 @@ class Provider:
     signed_with: str = "provider"
     asked: list[tuple[dict[str, str], dict[str, list[str]]]] = field(default_factory=list)
     """Headers and form of each request for a token."""
+    paths: list[str] = field(default_factory=list)
+    """Of all requests."""
 
     def answer(self, path: str) -> tuple[int, Any]:
+        self.paths.append(path)
         if path == "/.well-known/openid-configuration":
             return 200, {
                 "issuer": self.url,
@@ -210,6 +213,20 @@ async def test_a_discovery_that_is_not_good(
         with pytest.raises(ProviderAway, match=why):
             await asked.login("c", "v", NONCE)
     assert provider.asked == []
+
+
+async def test_a_discovery_that_changes(provider: Provider) -> None:
+    """What does not count of it changes nothing, and its keys are not read again; another endpoint is used at once."""
+    async with asking(provider) as asked:
+        for moment in range(3):
+            provider.discovery = {"now": moment}
+            await asked.read_again()
+            assert await asked.login("c", "v", NONCE)
+        assert provider.paths.count("/keys") == 1
+        provider.discovery = {"token_endpoint": f"{provider.url}/token?new"}
+        await asked.read_again()
+        assert await asked.login("c", "v", NONCE)
+        assert provider.paths[-2:] == ["/token?new", "/keys"]
 
 
 async def test_a_provider_that_is_away(provider: Provider, tmp_path: Path) -> None:

@@ -46,6 +46,17 @@ def test_what_claims_give(claims: dict[str, Any], wanted: Any) -> None:
     assert seen(**claims) == wanted
 
 
+@pytest.mark.parametrize("path", ["email", "/email"])
+@pytest.mark.parametrize(
+    ("verified", "let_in"), [(True, True), (False, False), (None, False), ("true", False)]
+)
+def test_an_address_that_nobody_has_verified(path: str, verified: Any, let_in: bool) -> None:
+    """Who may write any address into his account is not whom the address belongs to."""
+    claims = {"sub": "s", "email": "boss@acme.example", "email_verified": verified}
+    found = person_of(ISSUER, claims, {path: ("boss@acme.example",)}, ())
+    assert (found is not None) is let_in
+
+
 @pytest.mark.parametrize("subject", [None, "", 5, "x" * 256])
 def test_nobody_without_a_subject(subject: Any) -> None:
     assert seen(department="finance", sub=subject) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import socket
 from collections.abc import Iterator
@@ -239,6 +240,7 @@ def test_limits_of_a_tenant_and_a_grant(api: Client) -> None:
         ("GET", "/projects/x?y=1", None, 422, "not-valid", ""),
         ("GET", "/audit?since=yesterday", None, 422, "not-valid", "/since"),
         ("GET", "/audit?after=x", None, 422, "not-valid", ""),
+        ("GET", "/audit?after=" + "9" * 20, None, 422, "not-valid", ""),
         ("GET", "/nothing", None, 404, "not-found", ""),
         ("PATCH", "/projects/x", {}, 405, "method", ""),
         ("POST", "/projects/x", {}, 405, "method", ""),
@@ -261,6 +263,9 @@ def test_what_is_no_json(api: Client) -> None:
     problem(api("PUT", path, content=b"{", headers=json), 400, "not-json")
     problem(api("PUT", path, content=b"[" * 60_000, headers=json), 400, "not-json")
     problem(api("PUT", path, data={"tenant": TENANT}), 415, "content-type")
+    packed = {**json, "Content-Encoding": "gzip"}
+    sent = gzip.compress(b'{"tenant": "acme"}')
+    problem(api("PUT", path, content=sent, headers=packed), 415, "content-type")
 
 
 def test_who_may_not(shared: Inside, api: Client) -> None:

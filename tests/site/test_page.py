@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -174,6 +175,7 @@ def test_a_session(shared: Inside) -> None:
         assert "SameSite=Strict" in cookie
         assert bearer not in cookie
         assert PROJECT in client.get("/?days=7").text
+        assert PROJECT in client.get(f"/?days={'9' * 5000}").text
         foreign = client.post("/logout", headers={"Sec-Fetch-Site": "cross-site"})
         assert foreign.status_code == 303
         assert client.get("/").status_code == 303
@@ -187,6 +189,7 @@ def test_forms_that_are_none(shared: Inside) -> None:
             (form, b"token=%ff\xff", 400),
             ({"content-type": form["content-type"] + "; charset=nothing"}, b"token=x", 400),
             ({"content-type": "multipart/form-data; boundary=x"}, b"--y", 415),
+            ({**form, "content-encoding": "deflate"}, zlib.compress(b"token=x"), 415),
         ):
             assert client.post("/login", content=body, headers=headers).status_code == status
     with site(shared) as first, site(shared) as second:

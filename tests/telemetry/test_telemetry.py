@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import AsyncIterator
+import socket
+import threading
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +17,7 @@ from tollhouse.book import Concluded, empty_record, record_of
 from tollhouse.call import Arrival, RequestHead
 from tollhouse.config.surroundings import OtelConfig
 from tollhouse.telemetry.handed import handed
-from tollhouse.telemetry.sdk import MOST_SPANS, SpanQueue
+from tollhouse.telemetry.sdk import MOST_SPANS, SpanQueue, try_out
 from tollhouse.telemetry.telemetry import Telemetry
 
 
@@ -115,3 +118,45 @@ def test_two_parents_are_none() -> None:
         head = RequestHead("proxy", "1.1", "POST", "/", "https", None, None, tuple(headers))
         call = Concluded(Arrival.begin(head))
         assert handed({}, call).traceparent == found
+
+
+@contextlib.contextmanager
+def answering(head: bytes, endless: bool = False) -> Iterator[tuple[str, list[bytes]]]:
+    """A collector's endpoint, and the first lines of the requests that came."""
+    asked: list[bytes] = []
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listening.accept()
+                with connection, contextlib.suppress(OSError):
+                    asked.append(connection.recv(65_536).partition(b"\r\n")[0])
+                    connection.sendall(head)
+                    while endless:
+                        connection.sendall(b"x" * 65_536)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}", asked
+
+
+def test_a_collector_that_answers_without_end() -> None:
+    """Nothing behind the head of its answer is read: to read it would fill the memory."""
+    with answering(b"HTTP/1.1 200 OK\r\n\r\n", endless=True) as (endpoint, asked):
+        assert try_out(endpoint) == ""
+    assert asked == [b"POST /v1/traces HTTP/1.1"]
+
+
+def test_a_collector_that_leads_elsewhere() -> None:
+    """A redirect is not followed, and is a failure: nobody has the spans."""
+    head = b"HTTP/1.1 307 Temporary Redirect\r\nLocation: /internal\r\nContent-Length: 0\r\n\r\n"
+    with answering(head) as (endpoint, asked):
+        assert try_out(endpoint) == "it answers 307"
+    assert set(asked) == {b"POST /v1/traces HTTP/1.1"}
+
+
+def test_what_a_collector_says_is_one_line() -> None:
+    """Of an answer that is no HTTP: no line of the log's own, and no command to a terminal."""
+    with answering(b"EVIL \x1b[31m\r\n") as (endpoint, _):
+        assert try_out(endpoint).isprintable()

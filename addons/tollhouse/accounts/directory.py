@@ -94,11 +94,7 @@ class Directory:
 
     async def projects(self) -> list[Project]:
         """All projects, sorted by id. They are not read from the cache."""
-        with translated():
-            found: Any = await self._redis.hgetall(names.PROJECTS)
-        return sorted(
-            (decode(Project, text) for text in found.values()), key=lambda project: project.id
-        )
+        return await self.pages.all_projects()
 
     async def tenants(self) -> set[str]:
         """The tenants of all projects. They are not read from the cache."""
@@ -221,11 +217,9 @@ class Directory:
     async def successor(self, info: TokenInfo) -> TokenInfo | None:
         """The newest token that follows ``info`` by one rotation or several."""
         first = info.charged_as or info.id
-        later = [
-            one
-            for one in await self.tokens()
-            if one.charged_as == first and one.created_at >= info.created_at
-        ]
+        later = await self.pages.all_tokens(
+            lambda one: one.charged_as == first and one.created_at >= info.created_at
+        )
         return next((one for one in reversed(later) if one.id != info.id), None)
 
     async def token(self, token_id: str) -> TokenInfo | None:
@@ -250,13 +244,7 @@ class Directory:
     async def tokens(self, project: str | None = None) -> list[TokenInfo]:
         """All tokens, or those that may charge ``project``, the oldest first. Revoked and expired
         tokens are among them."""
-        with translated():
-            found: Any = await self._redis.hgetall(names.TOKENS)
-        infos = (decode(TokenInfo, text) for text in found.values())
-        return sorted(
-            (info for info in infos if project is None or project in info.projects),
-            key=lambda info: (info.created_at, info.id),
-        )
+        return await self.pages.all_tokens(lambda info: project is None or project in info.projects)
 
     async def revoke(self, token_id: str) -> bool:
         """Ends a token for good. If it was revoked before, the first time stays. False if there is

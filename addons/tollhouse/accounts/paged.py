@@ -1,13 +1,13 @@
-"""Projects and tokens in pages, so that nobody has to take all of them at once. Nothing is read from a cache.
+"""Projects and tokens, all of them or in pages. Nothing is read from a cache.
 
-A hash has no order, so each page looks at all of its names: piece by piece, so that neither Redis nor the loop stands still
-for long, and with no more in memory than two pages.
+A hash has no order, so each page looks at all of its names. They are read piece by piece, so that neither Redis nor the loop
+stands still for long. A page has no more in memory than two pages. What is added or removed meanwhile is there or is not.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -26,6 +26,25 @@ class Pages:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+
+    async def all_projects(self) -> list[Project]:
+        """Sorted by id."""
+        found: dict[str, Project] = {}
+        async for fields in self._pieces(names.PROJECTS):
+            for text in fields.values():
+                project = decode(Project, text)
+                found[project.id] = project
+        return [found[name] for name in sorted(found)]
+
+    async def all_tokens(self, fits: Callable[[TokenInfo], bool]) -> list[TokenInfo]:
+        """Those that ``fits`` is true of, and revoked subjects among them, the oldest first."""
+        found: dict[str, TokenInfo] = {}
+        async for fields in self._pieces(names.TOKENS):
+            for text in fields.values():
+                info = decode(TokenInfo, text)
+                if fits(info):
+                    found[info.id] = info
+        return sorted(found.values(), key=lambda info: (info.created_at, info.id))
 
     async def projects(self, after: str, count: int) -> list[Project]:
         """At most ``count`` projects with ids behind ``after``, sorted by id."""
@@ -57,21 +76,26 @@ class Pages:
     ) -> list[T]:
         """Of the fields of the hash ``key``, as ``named`` makes ids and values of them, the first ``count`` behind ``after``."""
         kept: dict[str, T] = {}
-        cursor, begun = 0, False
-        while cursor or not begun:
-            begun = True
-            with translated():
-                scanned: Any = await self._redis.hscan(key, cursor, count=_AT_ONCE)
-            cursor, fields = scanned
+        async for fields in self._pieces(key):
             for field, value in fields.items():
                 pair = named(field.decode(), value)
                 if pair is not None and pair[0] > after:
                     kept[pair[0]] = pair[1]
             if len(kept) > 2 * count:
                 kept = _least(kept, count)
+        return list(_least(kept, count).values())
+
+    async def _pieces(self, key: str) -> AsyncIterator[Mapping[bytes, bytes]]:
+        """The fields of the hash ``key``, some at a time. One may come twice."""
+        cursor, begun = 0, False
+        while cursor or not begun:
+            begun = True
+            with translated():
+                scanned: Any = await self._redis.hscan(key, cursor, count=_AT_ONCE)
+            cursor, fields = scanned
+            yield fields
             # The embedded store answers at once.
             await asyncio.sleep(0)
-        return list(_least(kept, count).values())
 
 
 def _least[T](kept: dict[str, T], count: int) -> dict[str, T]:

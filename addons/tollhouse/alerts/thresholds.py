@@ -23,6 +23,8 @@ from tollhouse.timestamps import rfc3339
 
 AT_ONCE: Final = 25
 """Scopes that one script reads. To read its reply holds the loop for 5 ms at most."""
+MOST_READ: Final = 500
+"""Scripts of one turn, which is one for each tenant at least. 10,000 in each turn would take more than half of a processor."""
 MOST_SHOWN: Final = 200
 """Scopes of which it is asked what is held, in one turn. The others come in the next."""
 _FOREVER_S: Final = 3650.0 * DAY_S
@@ -45,11 +47,13 @@ class Thresholds:
             (share for one in self._interests.values() for share in one.at), default=0
         )
         self._known = KnownEvents()
+        self._next = 0
+        """The script that comes first in the next turn."""
         self._from = 0
 
     async def reached(self, projects: Sequence[Project]) -> list[AlertEvent]:
-        """What of the limits of ``projects`` and their tenants was reached, and is not `known` yet. Raises
-        `LedgerUnavailable`."""
+        """What of the limits of ``projects`` and their tenants was reached, and is not `known` yet. Of many tenants a part is
+        looked at in each turn. Raises `LedgerUnavailable`."""
         if not self._interests:
             return []
         by_tenant: dict[str, list[Scope]] = defaultdict(list)
@@ -59,11 +63,17 @@ class Thresholds:
                 found.append(Scope("tenant", project.tenant, project.tenant))
             if self._wanted(scope := Scope("project", project.tenant, project.id)):
                 found.append(scope)
+        parts = [
+            (tenant, scopes[start : start + AT_ONCE])
+            for tenant, scopes in by_tenant.items()
+            for start in range(0, len(scopes), AT_ONCE)
+        ]
+        first = self._next if self._next < len(parts) else 0
         maybe: list[Scope] = []
-        for tenant, scopes in by_tenant.items():
-            for start in range(0, len(scopes), AT_ONCE):
-                states = await self._taken(tenant, scopes[start : start + AT_ONCE])
-                maybe += [state.scope for state in states if any(self._events(state))]
+        for number, (tenant, some) in enumerate(parts[first : first + MOST_READ], first + 1):
+            states = await self._taken(tenant, some)
+            self._next = number
+            maybe += [state.scope for state in states if any(self._events(state))]
         # In turn, so that none of many waits for ever.
         self._from = self._from % len(maybe) if maybe else 0
         asked = [*maybe[self._from :], *maybe[: self._from]][:MOST_SHOWN]

@@ -59,7 +59,8 @@ def request_of(
     there is no signature; Slack verifies none."""
     headers = {"content-type": "application/json", "user-agent": f"tollhouse/{__version__}"}
     if form == "slack":
-        return json.dumps({"text": slack_text(json.loads(body))}).encode(), headers
+        message = {"text": slack_text(json.loads(body)), "unfurl_links": False}
+        return json.dumps(message).encode(), headers
     sent, timestamp = body.encode(), int(now)
     headers |= {"webhook-id": message_id, "webhook-timestamp": str(timestamp)}
     if keys:
@@ -110,8 +111,10 @@ def _refused(data: Mapping[str, Any]) -> str:
 
 
 def _unpriced(data: Mapping[str, Any]) -> str:
+    # A workload chooses it, and could have people read a link or a line of its own. In code Slack makes neither.
+    model = "".join(c if c.isprintable() and c != "`" else " " for c in str(data["model"]))
     return (
-        f"no price is known for the model {data['model']} of {data['provider']}, which project {data['project']} calls: such "
+        f"no price is known for the model `{model}` of {data['provider']}, which project {data['project']} calls: such "
         "calls are refused where a limit is in money, and else charged nothing. Give it a price under [prices]."
     )
 

@@ -6,6 +6,7 @@ changes nothing is no record. No record holds a token.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
@@ -56,6 +57,8 @@ _CHANGES: Final[Mapping[str, _Change]] = {
     "budget_grant": _Change("grant", "project"),
 }
 
+_NOT_KNOWN: Final = "not known: Redis was away"
+
 
 class AuditDesk:
     """``clock`` is seconds since the epoch."""
@@ -70,20 +73,24 @@ class AuditDesk:
     async def watch(
         self, operation: str, arguments: Mapping[str, Any], do: Callable[[], Awaitable[Any]]
     ) -> Any:
-        """What ``do`` gives, which is the operation; what it has changed is noted. Raises what ``do`` raises, and
-        `LedgerUnavailable` before anything is changed."""
+        """What ``do`` gives, which is the operation; what it has changed is noted. Raises what ``do`` raises.
+
+        The operation is tried although Redis does not say how things were: a revocation holds in this process at once."""
         change = _CHANGES.get(operation)
         if change is None or _keeps_alive(operation, arguments):
             return await do()
         which = str(arguments.get(change.key, ""))
-        before = await self._state(change.kind, which)
+        try:
+            before = await self._state(change.kind, which)
+        except LedgerUnavailable:
+            before = _NOT_KNOWN
         result = await do()
         if not change.key:
             which = result["id"]
         try:
             after = await self._after(operation, change.kind, which, result)
         except LedgerUnavailable:
-            after = "not known: Redis was away"
+            after = _NOT_KNOWN
         await self.note(operation, change.kind, which, before, after)
         return result
 
@@ -114,7 +121,7 @@ class AuditDesk:
     async def page(self, since: float = 0.0, after: str = "", count: Count = 200) -> list[Json]:
         """Records from the moment ``since`` on (seconds since the epoch), behind the one with the id ``after``, the oldest
         first: ``[{"id", "at", "by", "by_name", "via", "operation", "target", "before", "after"}]``."""
-        if after and not _STREAM_ID.fullmatch(after):
+        if after and (not _STREAM_ID.fullmatch(after) or max(_moment(after)) >= 1 << 64):
             raise OperationRefused("after: that is no id of a record", 400)
         first = max(f"{max(0, int(since * 1000))}", after, key=_moment)
         # The one with the id `after` is among them.
@@ -169,9 +176,22 @@ def _keeps_alive(operation: str, arguments: Mapping[str, Any]) -> bool:
 
 def _text(state: Any) -> str:
     text = compact_json(state)
+    if len(text) > LONGEST and isinstance(state, dict):
+        text = _shortened(state)
     if len(text) > LONGEST:
         return f'{{"bytes":{len(text)},"why":"it is too long for the audit log"}}'
     return text.decode()
+
+
+def _shortened(state: Json) -> bytes:
+    """Of the longest members only what tells one from another is kept, so that none of them hides what stands beside it."""
+    parts = {name: compact_json(value) for name, value in state.items()}
+    for name in sorted(parts, key=lambda name: len(parts[name]), reverse=True):
+        part = parts[name]
+        state = {**state, name: {"bytes": len(part), "sha256": hashlib.sha256(part).hexdigest()}}
+        if len(compact_json(state)) <= LONGEST:
+            break
+    return compact_json(state)
 
 
 def _read(record: Mapping[str, str]) -> Json:

@@ -53,6 +53,7 @@ class TokenDesk:
                 f"a token is for one tenant, but these projects belong to {', '.join(tenants)}: make one each"
             )
         _check_seconds("expires_s", expires_s)
+        _check_label(label)
         token = gate_token.mint(self._random_bytes(32))
         expires_at = None if expires_s is None else self._clock() + expires_s
         names = [p.id for p in known]
@@ -67,6 +68,7 @@ class TokenDesk:
         """Mint a token that can charge nothing and sees the status page and the metrics: of ``tenant``, or of all. As
         `create`."""
         _check_seconds("expires_s", expires_s)
+        _check_label(label)
         if tenant and tenant not in await self._directory.tenants():
             raise OperationRefused(
                 f"no project belongs to tenant {tenant!a}: `tollhouse project list` shows the tenants"
@@ -80,6 +82,7 @@ class TokenDesk:
         """Mint a token that can charge nothing, and may change projects, limits and tokens through the admin API. As
         `create`."""
         _check_seconds("expires_s", expires_s)
+        _check_label(label)
         token = gate_token.mint(self._random_bytes(32))
         expires_at = None if expires_s is None else self._clock() + expires_s
         info = await self._directory.add_viewer(token, "", expires_at, label, admin=True)
@@ -191,6 +194,14 @@ def _no_token(token_id: str) -> OperationRefused:
     return OperationRefused(
         f"no token has the id {token_id}: `tollhouse token list` shows the ids", 404
     )
+
+
+def _check_label(label: str) -> None:
+    if gate_token.carries_token(label):
+        raise OperationRefused(
+            "a token stands in the label, which is shown to whoever lists tokens: leave it out, and revoke that token",
+            400,
+        )
 
 
 def _check_seconds(what: str, seconds: float | None) -> None:

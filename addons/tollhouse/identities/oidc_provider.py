@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote_plus, urlencode, urlsplit
 
 from tollhouse.accounts.token import is_jwt
@@ -45,16 +45,29 @@ class OidcClient:
     token_type: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Discovered:
-    text: bytes
+class _Told(NamedTuple):
+    """What counts of a discovery."""
+
     authorization_url: str
-    tokens: TokenHost
+    token_url: str
+    keys_url: str
     basic: bool
     """The secret goes into Authorization, and not into the body."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Discovered:
+    told: _Told
+    tokens: TokenHost
+    keys: IssuerKeys
     logins: JwtJudge
     """Of ID tokens."""
     bearers: JwtJudge | None
+
+    async def close(self) -> None:
+        """A login that is under way may end as with a provider that is away."""
+        await self.tokens.close()
+        await self.keys.close()
 
 
 class OidcProvider:
@@ -77,12 +90,11 @@ class OidcProvider:
         self._wall_clock = wall_clock
         place = client.issuer.rstrip("/") + "/.well-known/openid-configuration"
         self._place = self._host(place)
-        self._closing: list[Callable[[], Awaitable[None]]] = [self._place.close]
         self._kept = Refreshed[str, _Discovered](self._read, _TIMES, away=(ProviderAway,))
 
     async def authorization_url(self) -> str:
         """Where people log in. Raises `ProviderAway`."""
-        return (await self._discovered()).authorization_url
+        return (await self._discovered()).told.authorization_url
 
     async def login(self, code: str, verifier: str, nonce: str) -> Mapping[str, Any]:
         """The claims of who has logged in, for the ``code`` that he has brought. Raises `ProviderAway` and `LoginRefused`."""
@@ -111,14 +123,20 @@ class OidcProvider:
         """How many keys it signs with. Raises `ProviderAway`."""
         found = await self._discovered()
         try:
-            return len((await found.logins.issuers[0].keys.current()).ids)
+            return len((await found.keys.current()).ids)
         except Exception as error:
             raise ProviderAway(getattr(error, "why", type(error).__name__)) from None
 
+    async def read_again(self) -> None:
+        """Reads its discovery now."""
+        await self._kept.again("")
+
     async def close(self) -> None:
+        kept = self._kept.seen("")
         await self._kept.close()
-        for close in self._closing:
-            await close()
+        if kept is not None and kept.kept is not None and kept.kept.value is not None:
+            await kept.kept.value.close()
+        await self._place.close()
 
     async def _exchanged(self, found: _Discovered, code: str, verifier: str) -> str:
         """The ID token for a code."""
@@ -133,7 +151,7 @@ class OidcProvider:
             "Accept": "application/json",
             "Content-Type": "application/x-www-form-urlencoded",
         }
-        if secret is not None and found.basic:
+        if secret is not None and found.told.basic:
             # RFC 6749, section 2.3.1: both are form-encoded first.
             pair = f"{quote_plus(client.client_id)}:{quote_plus(secret.reveal())}"
             headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
@@ -171,32 +189,41 @@ class OidcProvider:
             raise ProviderAway(away.why) from None
         if answer.status != 200:
             raise ProviderAway(f"{self._place.host} answers its discovery with {answer.status}.")
-        if before is not None and before.text == answer.data:
+        told = self._judged(_object(answer.data))
+        if before is not None and before.told == told:
             return Fresh(before, _LIFE_S)
-        return Fresh(self._made(answer.data), _LIFE_S)
+        made = self._made(told)
+        if before is not None:
+            # Else its keys would be read for ever.
+            await before.close()
+        return Fresh(made, _LIFE_S)
 
-    def _made(self, text: bytes) -> _Discovered:
-        told, client = _object(text), self.client
+    def _judged(self, told: Mapping[str, Any]) -> _Told:
+        client = self.client
         if told.get("issuer") != client.issuer:
             # OpenID Connect Discovery 1.0, section 4.3.
             raise ProviderAway(
                 f"The discovery of {client.issuer} is that of another issuer: write issuer as it says it."
             )
-        tokens = self._host(_https(told, "token_endpoint"))
-        keys = IssuerKeys(
-            JwksUrl(_https(told, "jwks_uri"), self._ca_file, None, self._connector),
-            client.algorithms,
-        )
-        self._closing += [tokens.close, keys.close]
         methods = told.get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
-        bearers = self._judge(keys, client.audience, client.token_type) if client.audience else None
-        return _Discovered(
-            text,
+        return _Told(
             _https(told, "authorization_endpoint"),
-            tokens,
-            "client_secret_basic" in methods,
+            _https(told, "token_endpoint"),
+            _https(told, "jwks_uri"),
+            isinstance(methods, list) and "client_secret_basic" in methods,
+        )
+
+    def _made(self, told: _Told) -> _Discovered:
+        client = self.client
+        keys = IssuerKeys(
+            JwksUrl(told.keys_url, self._ca_file, None, self._connector), client.algorithms
+        )
+        return _Discovered(
+            told,
+            self._host(told.token_url),
+            keys,
             self._judge(keys, (client.client_id,), None),
-            bearers,
+            self._judge(keys, client.audience, client.token_type) if client.audience else None,
         )
 
     def _judge(

@@ -69,6 +69,9 @@ def _fits(claims: Mapping[str, Any], wanted: Wanted) -> bool:
 
 
 def _values(claims: Mapping[str, Any], path: str) -> list[str]:
+    if path.removeprefix("/") == "email" and claims.get("email_verified") is not True:
+        # Some providers let everybody write an address of his choice there (OpenID Connect Core 1.0, section 5.7).
+        return []
     try:
         found = ClaimPath(path).of(claims)
     except ClaimError:

@@ -73,7 +73,7 @@ class Access:
         self._judge = judge
         self._judge_jwt = judge_jwt
         self._stays = stays
-        self._https_host = https_host
+        self._https_host = _without_port(https_host)
         self._clock = clock
         self._attempts = LoginAttempts(clock)
         self._sessions: OrderedDict[str, _Session] = OrderedDict()
@@ -203,7 +203,14 @@ class Access:
 
     def _secure(self, request: web.Request) -> bool:
         """Whether the browser speaks TLS: with us, or with what stands before us at that host."""
-        return request.secure or (bool(self._https_host) and request.host == self._https_host)
+        named = bool(self._https_host) and _without_port(request.host) == self._https_host
+        return request.secure or named
+
+
+def _without_port(host: str) -> str:
+    """As two texts of one host are the same: browsers leave out 443, and may write a name as they like (RFC 9110, section
+    4.2.3)."""
+    return host.lower().removesuffix(":443")
 
 
 def _named(name: str, secure: bool) -> str:

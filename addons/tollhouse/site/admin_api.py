@@ -291,6 +291,10 @@ async def _body[M: BaseModel](request: web.Request, model: type[M]) -> M:
         raise ApiProblem(
             415, "content-type", "The body is no application/json.", "Send JSON, and say so."
         )
+    if "Content-Encoding" in request.headers:
+        raise ApiProblem(
+            415, "content-type", "The body is compressed, which is not read here.", "Send it plain."
+        )
     text = bytearray()
     try:
         async with asyncio.timeout(BODY_S):

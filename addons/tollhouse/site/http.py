@@ -131,8 +131,15 @@ class AdminSite:
         if self._looks.api is not None:
             app.add_routes(self._looks.api.routes())
         app.on_response_prepare.append(_plain_headers)
+        # 60 KB of a compressed body can hold the loop for a second, and aiohttp would inflate it before anybody is asked for a
+        # token.
         runner = web.AppRunner(
-            app, access_log=None, logger=_silent, handle_signals=False, shutdown_timeout=1.0
+            app,
+            access_log=None,
+            logger=_silent,
+            handle_signals=False,
+            shutdown_timeout=1.0,
+            auto_decompress=False,
         )
         await runner.setup()
         try:

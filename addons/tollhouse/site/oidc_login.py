@@ -78,8 +78,6 @@ class OidcLogin:
         try:
             answer = await self._ended(request)
         except OperationRefused as refused:
-            if refused.status == 409:
-                self._access.failed(request)
             answer = self._refuse(str(refused), 403 if refused.status == 409 else refused.status)
         self._access.end_cookie(answer, request, _COOKIE)
         return answer
@@ -99,7 +97,14 @@ class OidcLogin:
             error = ascii(request.query.get("error", "it gives no code")[:40])
             raise OperationRefused(_GIVEN_UP.format(error=error))
         asked = {"code": code, "verifier": begun[2], "nonce": begun[1]}
-        viewer = await self._perform("person_finish", asked)
+        try:
+            viewer = await self._perform("person_finish", asked)
+        except OperationRefused as refused:
+            # What was refused before asked nobody. If that counted, a page of another site could lead a browser here again and
+            # again, until no login from its address is judged.
+            if refused.status == 409:
+                self._access.failed(request)
+            raise
         # Nowhere else, whatever the request says.
         answer = web.Response(status=303, headers={"Location": "/"})
         session = self._access.begin_person(viewer, PERSON_S)

@@ -124,6 +124,8 @@ class StatusPage:
             return self._login_page(403)
         if request.content_type != "application/x-www-form-urlencoded":
             raise web.HTTPUnsupportedMediaType(reason="The token comes as the login's own form.")
+        if "Content-Encoding" in request.headers:
+            raise web.HTTPUnsupportedMediaType(reason="The form is compressed, which is not read.")
         try:
             async with asyncio.timeout(_FORM_S):
                 form = await request.post()
@@ -283,7 +285,7 @@ def process(families: Families) -> list[tuple[str, int, bool]]:
 
 def _days(request: web.Request) -> int:
     text = request.query.get("days", "")
-    return int(text) if text.isascii() and text.isdigit() and int(text) in DAYS else 30
+    return next((days for days in DAYS if text == str(days)), 30)
 
 
 def _same_site(request: web.Request) -> bool:

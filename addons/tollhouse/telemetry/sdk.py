@@ -81,7 +81,7 @@ class _Quiet(logging.Filter):
 
 
 class _Session(requests.Session):
-    """Notes why a request failed."""
+    """Notes why a request failed. A collector may be anybody's: of an answer it takes the head alone, and follows no redirect."""
 
     def __init__(self, state: CollectorState) -> None:
         super().__init__()
@@ -91,16 +91,33 @@ class _Session(requests.Session):
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         try:
-            response = super().send(request, **kwargs)
+            response = super().send(request, **{**kwargs, "stream": True, "allow_redirects": False})
         except Exception as error:
             root: BaseException = error
             while root.__context__ is not None:
                 root = root.__context__
-            self._state.why = str(root)[:_LONGEST] or type(root).__name__
+            # It may be what the collector has answered.
+            text = str(root)[:_LONGEST].strip()
+            self._state.why = (text if text.isprintable() else ascii(text)) or type(root).__name__
             raise
-        if response.status_code >= 400:
+        self._leave_body(response)
+        if response.status_code >= 300:
             self._state.why = f"it answers {response.status_code}"
+        if 300 <= response.status_code < 400:
+            # The exporter would take it for a success.
+            raise requests.TooManyRedirects(self._state.why, response=response)
         return response
+
+    @staticmethod
+    def _leave_body(response: requests.Response) -> None:
+        """The body is not read, unless it is short: then the connection can be used again."""
+        length = response.headers.get("content-length", "")
+        if response.status_code == 200 and length.isdigit() and len(length) < 3:
+            response.raw.read(int(length) + 1, decode_content=False)
+            response.raw.release_conn()
+        else:
+            response.close()
+        response.raw = None
 
 
 class SpanQueue:
