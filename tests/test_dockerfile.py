@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -16,6 +17,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+
+from tests.support.requires import program
 
 ROOT = Path(__file__).parent.parent
 
@@ -69,6 +72,19 @@ def ignored(path: str) -> bool:
         ):
             verdict = not line.startswith("!")
     return verdict
+
+
+@pytest.mark.requires("hadolint")
+def test_hadolint_finds_nothing() -> None:
+    """None of its rules is switched off."""
+    done = subprocess.run(
+        [program("hadolint"), "--no-color", "--config", os.devnull, ROOT / "Dockerfile"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
 def test_images_are_pinned_and_the_same() -> None:
@@ -225,10 +241,10 @@ def test_the_health_check_runs(status: int | None, exit_status: int) -> None:
         server.server_close()
     else:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-    interpreter, *options, program = health_command()
+    interpreter, *options, check = health_command()
     assert interpreter == "/opt/tollhouse/bin/python"
-    ast.parse(program)
-    command = [sys.executable, *options, program.replace("9090", str(port))]
+    ast.parse(check)
+    command = [sys.executable, *options, check.replace("9090", str(port))]
     try:
         done = subprocess.run(command, capture_output=True, timeout=30, check=False)
     finally:

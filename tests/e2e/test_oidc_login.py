@@ -147,7 +147,9 @@ def test_logins_that_are_not_good(people: People) -> None:
         state = parse_qs(urlsplit(people.led(client)).query)["state"][0]
         used = client.get("/oidc/callback", params={"code": back["code"], "state": state})
         refused(client, used)
-        assert "of nobody like you" in refused(client, people.login(client, "mallory"))
+        assert "no entry of [admin.oidc] fits you" in refused(
+            client, people.login(client, "mallory")
+        )
 
 
 def test_a_page_of_another_site_locks_nobody_out(people: People) -> None:
@@ -173,7 +175,7 @@ def test_who_is_revoked_sees_nothing_more(people: People) -> None:
         assert found is not None
         people.perform("token_revoke", token_id=found[1])
         assert client.get("/").headers["location"] == "/login"
-        assert "of nobody like you" in refused(again, people.login(again, "bob"))
+        assert "no entry of [admin.oidc] fits you" in refused(again, people.login(again, "bob"))
         people.perform("token_restore", token_id=found[1])
         assert client.get("/").status_code == 200
 

@@ -84,7 +84,9 @@ class Operations:
     @property
     def people(self) -> PeopleDesk:
         if self._people is None:
-            raise OperationRefused("only a running gateway with [admin.oidc] asks who somebody is")
+            raise OperationRefused(
+                "only a running gateway with [admin.oidc] knows who logs in: set it, and start the gateway (`tollhouse run`)"
+            )
         return self._people
 
     async def perform(
@@ -295,7 +297,9 @@ class Operations:
 
     def _alert_desk(self) -> AlertDesk:
         if self._alerts is None:
-            raise OperationRefused("only a running gateway has receivers of alerts")
+            raise OperationRefused(
+                "only a running gateway has receivers of alerts: start it (`tollhouse run`)"
+            )
         return self._alerts
 
     def _desk(self) -> KeyDesk:

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_NOBODY = "The provider says who you are, and [admin.oidc] says of nobody like you what he may see. Ask whoever runs the gateway."
+_NOBODY = (
+    "You are logged in at the provider, but no entry of [admin.oidc] fits you. So nothing is shown. Ask whoever runs the gateway "
+    "for an entry in admins or views."
+)
 
 
 class PeopleDesk:
