@@ -81,6 +81,7 @@ class Entrances:
             proxy_auth=config.listen.proxy_auth,
             listener_tls=self._own_tls,
             passable=passable(config),
+            refuses_ech=config.listen.refuse_ech,
         )
         limits = config.limits
         bounds = Bounds(

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import datetime as dt
+import socket
 import ssl
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx2
 import pytest
-from tests.support.attack import Attacked, watched
+from tests.support.attack import Attacked, get, post, watched
 from tests.support.client_certificate import ClientCertificate, ClientsCa
+from tests.support.hello import hello
 from tests.support.inproc import PROJECT, TENANT, Inside, open_inside
+from tests.support.raw import RawClient
+from tests.support.raw_socket import RawSocket, handshake
+
+from tollhouse.demo.standin_script import Behaviour, Steps
 
 ID = "spiffe://prod.example.com/ns/a/sa/worker"
+PASSED = "silent.internal"
+"""A host whose tunnels are passed on, and which says nothing."""
 
 
 @dataclass
@@ -22,6 +31,16 @@ class Mesh:
     inside: Inside
     ca: ClientsCa
     directory: Path
+    ahead: list[float] = field(default_factory=lambda: [0.0])
+    """By how many seconds the gateway's clock for identities is ahead: one number."""
+
+    def raw(self, listener: str, shown: ClientCertificate) -> RawClient:
+        """With TLS up to the listener itself."""
+        port = int(self.inside.gateway.addresses[listener].rpartition(":")[2])
+        client = RawClient(("127.0.0.1", port), self.inside.ca_file)
+        client.send_plain(client.hello("localhost", context=self.context(shown, proxy=True)))
+        client.handshake()
+        return client
 
     def context(self, shown: ClientCertificate | None, *, proxy: bool = False) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=str(self.directory / "listener-ca.pem"))
@@ -65,6 +84,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     own = own_ca.issue("localhost", server=True)
     (directory / "tls.pem").write_text(own.cert)
     (directory / "tls-key.pem").write_text(own.key)
+    ahead = [0.0]
     settings = {
         "listen": {
             "tls": {"cert_file": "tls.pem", "key_file": "tls-key.pem"},
@@ -80,8 +100,20 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
         },
         "projects.proj_dns": {"tenant": TENANT, "limits": ["10 usd/day"]},
     }
-    with open_inside(directory, settings) as inside:
-        yield Mesh(inside, ca, directory)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        passed = {
+            "hosts": [PASSED],
+            "projects": [PROJECT],
+            "connect_to": f"127.0.0.1:{silent.getsockname()[1]}",
+            "allow_private": True,
+        }
+        with open_inside(
+            directory,
+            settings,
+            wall_clock=lambda: time.time() + ahead[0],
+            tables={"tunnels": [passed]},
+        ) as inside:
+            yield Mesh(inside, ca, directory, ahead)
 
 
 @pytest.fixture
@@ -138,3 +170,58 @@ def test_a_certificate_that_is_none(attacked: Attacked, mesh: Mesh) -> None:
     reasons = [line["reason"] for line in attacked.lines(9)]
     assert reasons == ["tls_refused"] * 3 + ["identity_unknown"] * 4 + ["identity_missing"] * 2
     attacked.nothing_left()
+
+
+def test_a_certificate_that_ends_meanwhile(attacked: Attacked, mesh: Mesh) -> None:
+    """By the gateway's clock, though no handshake is made anew: a stream, a session over a WebSocket and a tunnel that is passed
+    on are ended, and the next request on a connection that is kept is refused. A session whose certificate lives on stays."""
+    inside, steps = mesh.inside, Steps()
+    short = mesh.ca.issue(ID, life=dt.timedelta(hours=1))
+    long = mesh.ca.issue("worker.internal", life=dt.timedelta(hours=20))
+    asked = (
+        b'{"model": "gpt-4o", "stream": true, "messages": [{"role": "user", "content": "hello"}]}'
+    )
+    upgrade = handshake(host="localhost")
+    with (
+        mesh.raw("base_url", short) as kept,
+        mesh.raw("base_url", short) as streaming,
+        mesh.raw("base_url", short) as session,
+        mesh.raw("base_url", long) as other_session,
+        mesh.raw("proxy", short) as tunnel,
+    ):
+        assert kept.ask(get(host="localhost")).status == 200
+        inside.standin.script(Behaviour(steps=steps))
+        streaming.send(post(asked, host="localhost"))
+        steps.release()
+        assert streaming.receive().startswith(b"HTTP/1.1 200 ")
+        ending, lasting = RawSocket(session, upgrade), RawSocket(other_session, upgrade)
+        for opened in (ending, lasting):
+            opened.until("session.created")
+        assert tunnel.connect(f"{PASSED}:443").status == 200
+        tunnel.send(hello(PASSED))
+        mesh.ahead[0] = 7200.0
+        try:
+            inside.do(inside.gateway.journey.end_invalid(0.0))
+            rest = b""
+            while b"identity_expired" not in rest:
+                piece = streaming.receive()
+                assert piece, rest
+                rest += piece
+            assert ending.until("error").event["error"]["code"] == "identity_expired"
+            assert tunnel.rest() == b""
+            assert kept.ask(get(host="localhost")).reason == "identity_expired"
+        finally:
+            mesh.ahead[0] = 0.0
+            steps.release_all()
+    lines = attacked.lines(6)
+    found = sorted(
+        (line["method"], line["path"], line["reason"], line["decision"]) for line in lines
+    )
+    assert found == [
+        ("CONNECT", "", "identity_expired", "deny"),
+        ("GET", "/v1/models", "", "allow"),
+        ("GET", "/v1/models", "identity_expired", "deny"),
+        ("GET", "/v1/realtime", "client_gone", "allow"),
+        ("GET", "/v1/realtime", "identity_expired", "fail"),
+        ("POST", "/v1/chat/completions", "identity_expired", "fail"),
+    ]

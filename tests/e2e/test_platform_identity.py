@@ -234,7 +234,7 @@ def test_every_place_and_every_listener(attacked: Attacked) -> None:
 
 def test_the_sdk(attacked: Attacked) -> None:
     """The real OpenAI SDK with a service account's token in HTTPS_PROXY's URL, and as its key; the subject's own limit
-    ends it as any limit does."""
+    ends it as any limit does, and another subject of the project goes on."""
     token, inside = cluster_token(account="sdk"), attacked.inside
     proxy = f"http://x:{token}@{inside.gateway.addresses['proxy']}"
     asked: Any = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
@@ -251,9 +251,13 @@ def test_the_sdk(attacked: Attacked) -> None:
         assert sdk.chat.completions.create(**asked).usage
         with pytest.raises(RateLimitError, match="token jwt_"):
             sdk.chat.completions.create(**asked)
-    lines = attacked.lines(4)
-    assert [line["reason"] for line in lines] == ["", "", "", "rate_limited"]
-    assert {line["subject"] for line in lines} == {"system:serviceaccount:a:sdk"}
+    with OpenAI(api_key=cluster_token(account="beside"), base_url=base, max_retries=0) as sdk:
+        assert sdk.chat.completions.create(**asked).usage
+    lines = attacked.lines(5)
+    assert [line["reason"] for line in lines] == ["", "", "", "rate_limited", ""]
+    assert {line["project"] for line in lines} == {"proj_a"}
+    accounts = [line["subject"].rpartition(":")[2] for line in lines]
+    assert accounts == ["sdk"] * 4 + ["beside"]
 
 
 FOREIGN = rsa_key("foreign")

@@ -37,6 +37,7 @@ class Played:
 
     owner: Owner = say_ok
     host: str | None = None
+    refuses_ech: bool = False
     exchanges: list[Exchange] = field(default_factory=list)
     connects: list[ConnectRequest] = field(default_factory=list)
     refused: list[RequestHead] = field(default_factory=list)

@@ -160,9 +160,14 @@ class RawClient:
 
     # TLS.
 
-    def hello(self, sni: str | None, alpn: Sequence[str] = ("http/1.1",)) -> bytes:
+    def hello(
+        self,
+        sni: str | None,
+        alpn: Sequence[str] = ("http/1.1",),
+        context: ssl.SSLContext | None = None,
+    ) -> bytes:
         """Begin TLS: the ClientHello, not sent yet."""
-        context = ssl.create_default_context(cafile=str(self._ca_file))
+        context = context or ssl.create_default_context(cafile=str(self._ca_file))
         context.check_hostname = False
         context.set_alpn_protocols(list(alpn))
         self._up = False

@@ -71,6 +71,8 @@ class ListenConfig(Table):
     http1: Literal["own", "mitmproxy"] = "own"
     """Who speaks HTTP/1 with clients. HTTP/2 is mitmproxy's anyway."""
     transparent: Listener = None
+    refuse_ech: bool = False
+    """Refuses each ClientHello with an encrypted name, GREASE or not, where this gateway ends the TLS of a provider's host."""
     admin: Listener = Address("127.0.0.1", 9090)
 
     @property

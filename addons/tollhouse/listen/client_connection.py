@@ -28,7 +28,7 @@ from tollhouse.listen.exchange import Exchange
 from tollhouse.listen.http1 import READ_AHEAD, Http1
 from tollhouse.listen.request_head import Http1Head
 from tollhouse.listen.shared import Shared, Spoken
-from tollhouse.listen.tls import MAX_HELLO_READS, TlsError, TlsStream
+from tollhouse.listen.tls import MAX_HELLO_READS, UNRECOGNIZED_NAME, TlsError, TlsStream
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +41,6 @@ _FLUSH_S: Final = 5.0
 """How long a client may take to read the last bytes of a closed connection. A client that reads nothing would keep its
 socket for ever."""
 _HANDSHAKE: Final = 0x16
-_UNRECOGNIZED_NAME: Final = b"\x15\x03\x03\x00\x02\x02\x70"
-"""A fatal alert, RFC 8446 6.2."""
 
 
 class ClientConnection(asyncio.Protocol):
@@ -210,7 +208,7 @@ class ClientConnection(asyncio.Protocol):
         except BadHello as error:
             self._why_refused = str(error)
             if self._transport is not None and self._hello[0] == _HANDSHAKE:
-                self._transport.write(_UNRECOGNIZED_NAME)
+                self._transport.write(UNRECOGNIZED_NAME)
             self._lose("TLS failed")
             self.close()
             return
@@ -224,7 +222,9 @@ class ClientConnection(asyncio.Protocol):
             begins = not stream.established
             try:
                 data = stream.receive(data)
-            except TlsError as error:
+            except (TlsError, BadHello) as error:
+                if isinstance(error, BadHello):
+                    self._why_refused = str(error)
                 self._send(level, stream.pending())
                 self._fail(stream, str(error))
                 return
@@ -255,7 +255,10 @@ class ClientConnection(asyncio.Protocol):
         self.http = None
         self._handshake_since = self.clock()
         own = self._listener_tls and not self._streams
-        self._streams.append(TlsStream(self._shared.tls(own=own), self._choose))
+        # The name in a handshake with the listener itself decides nothing.
+        refuses_ech = self._shared.judge.refuses_ech and not own
+        first = self._shared.tls(own=own)
+        self._streams.append(TlsStream(first, self._choose, refuses_ech=refuses_ech))
 
     def _choose(self, sni: str | None) -> ssl.SSLContext | None:
         try:

@@ -47,6 +47,10 @@ class ConnectRequest:
 class Judge(Protocol):
     """Judges tunnels and handshakes. What it raises is a refusal."""
 
+    @property
+    def refuses_ech(self) -> bool:
+        """A ClientHello with an encrypted name is refused, also where the name beside it may be called."""
+
     def connect(self, asked: ConnectRequest) -> None:
         """Sets ``host`` or ``denial``."""
 

@@ -11,11 +11,15 @@ import ssl
 from collections.abc import Callable
 from typing import Final
 
+from tollhouse.listen.client_hello import BadHello, read_hello
+
 MAX_HELLO: Final = 16_384
 """Bytes of a ClientHello; one with post-quantum key shares has about 2,000."""
 MAX_HELLO_READS: Final = 64
 _HANDSHAKE: Final = 0x16
 """The first byte of TLS: a handshake record, RFC 8446 5.1."""
+UNRECOGNIZED_NAME: Final = b"\x15\x03\x03\x00\x02\x02\x70"
+"""A fatal alert, RFC 8446 6.2."""
 _READ: Final = 65_536
 _SLICE: Final = 16_384
 """Bytes that are encrypted or decrypted at once. A `MemoryBIO` keeps the room of the most that was ever in it."""
@@ -55,10 +59,12 @@ def _chosen(tls: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> int | No
 
 
 class TlsStream:
-    """One TLS connection. ``first`` is a context that `choosing` has made; ``choose`` must not raise."""
+    """One TLS connection. ``first`` is a context that `choosing` has made; ``choose`` must not raise. With ``refuses_ech`` the
+    ClientHello is read before OpenSSL sees it."""
 
     __slots__ = (
         "_fed",
+        "_hello",
         "_in",
         "_made",
         "_out",
@@ -68,13 +74,15 @@ class TlsStream:
         "established",
     )
 
-    def __init__(self, first: ssl.SSLContext, choose: Choose) -> None:
+    def __init__(self, first: ssl.SSLContext, choose: Choose, *, refuses_ech: bool = False) -> None:
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         tls = first.wrap_bio(self._in, self._out, server_side=True)
         assert isinstance(tls, _Object)
         tls.choose = choose
         self._tls = tls
         self._fed = self._reads = 0
+        self._hello = bytearray() if refuses_ech else None
+        """The ClientHello until it is whole; None once it was read."""
         self._made: list[bytes] = []
         """Taken out of ``_out``, and to be sent before what is in it."""
         self.established = False
@@ -96,9 +104,11 @@ class TlsStream:
 
     def receive(self, data: bytes) -> bytes:
         """What the client says in ``data``. What `pending` gives then is to be sent, also after an exception. Raises
-        `TlsError`."""
+        `TlsError`, and `BadHello` of a ClientHello that is read here."""
         if not self._tls.judged:
             self._bound(data)
+        if self._hello is not None:
+            data = self._without_ech(data)
         if len(data) <= _SLICE:
             return self._take(data)
         parts: list[bytes] = []
@@ -106,6 +116,22 @@ class TlsStream:
             for at in range(0, len(data), _SLICE):
                 parts.append(self._take(view[at : at + _SLICE]))
         return b"".join(parts)
+
+    def _without_ech(self, data: bytes) -> bytes:
+        """All that has come, once the ClientHello is whole and has no encrypted name; b"" before."""
+        assert self._hello is not None
+        self._hello += data
+        try:
+            hello = read_hello(self._hello)
+            if hello is None:
+                return b""
+            if hello.encrypted:
+                raise BadHello("it hides whom it names (ECH), and [listen] refuse_ech is on")
+        except BadHello:
+            self._made.append(UNRECOGNIZED_NAME)
+            raise
+        whole, self._hello = bytes(self._hello), None
+        return whole
 
     def _take(self, data: bytes | memoryview) -> bytes:
         self._in.write(data)

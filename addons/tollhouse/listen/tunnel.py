@@ -40,6 +40,7 @@ class Tunnel:
         proxy_auth: Literal["optional", "required"],
         listener_tls: Mapping[ListenerKind, ssl.SSLContext],
         passable: Passable = NOTHING_PASSES,
+        refuses_ech: bool = False,
     ) -> None:
         self._catalog = catalog
         self._leaves = leaves
@@ -47,6 +48,7 @@ class Tunnel:
         self._proxy_auth = proxy_auth
         self._listener_tls = listener_tls
         self._passable = passable
+        self.refuses_ech = refuses_ech
 
     def connect(self, data: ConnectRequest) -> None:
         """Sets ``data.host``, and ``data.passable`` for a host that is passed on; or ``data.denial``."""
