@@ -88,6 +88,7 @@ class Conversations:
         """A WebSocket session, or the answer by which the provider refuses its handshake."""
         sockets, exchange = self._sockets, trip.exchange
         session: Session | None = None
+        told = False
         covered = _covered(trip)
         room = sockets.read.room(covered.requested)
         try:
@@ -119,10 +120,12 @@ class Conversations:
         except ClientGone:
             if session is None:
                 raise
-            if session.over:
-                return None
-            await session.read_on(self._relay.abandoned_read_s)
-            raise
+            if session.denial is None:
+                if session.over:
+                    return None
+                await session.read_on(self._relay.abandoned_read_s)
+                raise
+            # We have ended it, and it left while it was told.
         except Stopped:
             trip.left = End.STOPPED
             if session is None or exchange.congested:

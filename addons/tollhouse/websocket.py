@@ -200,11 +200,13 @@ class Session:
     async def _provider_side(self, work: Coroutine[None, None, None]) -> None:
         """A provider that is gone, or takes nothing, keeps nobody waiting."""
         task = asyncio.create_task(work)
-        try:
-            await self._within(_CLOSE_WITHIN_S, [task])
-        finally:
-            task.cancel()
-            await asyncio.wait([task])
+        # A close that was taken at once ends here, before the client can leave.
+        if not task.done():
+            try:
+                await self._within(_CLOSE_WITHIN_S, [task])
+            finally:
+                task.cancel()
+                await asyncio.wait([task])
         with contextlib.suppress(SideLost, asyncio.CancelledError):
             task.result()
 
