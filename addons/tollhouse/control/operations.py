@@ -1,6 +1,8 @@
 """What the commands do to a gateway: one method an operation, JSON in, JSON out. Those of projects and tenants stand here.
 
 The same methods serve a command that opened the stores itself and the running gateway's control socket.
+
+Past 400 lines because the table of all operations stands below the methods that it names.
 """
 
 from __future__ import annotations
