@@ -1,12 +1,16 @@
-"""Answers of any size: the provider waits for a client that reads slowly, and the gateway keeps next to nothing."""
+"""Files by OpenAI's SDK, and answers of any size: the provider waits for a client that reads slowly, and the gateway keeps next to
+nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
+import openai
 import pytest
-from tests.support.gateway import Road, open_road
+from tests.support.gateway import PLACEHOLDER, Road, open_road
 from tests.support.memory import forget_peak, peak_rss
 
 from tollhouse.demo.standin import StandIn
@@ -30,6 +34,60 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
     settings = {"providers.openai": {"share_objects": True}}
     with open_road(tmp_path_factory.mktemp("process"), settings, standin=StandIn()) as road:
         yield road
+
+
+def test_files(process: Road) -> None:
+    """From the upload to the deletion. `wait_for_processing` is the SDK's own poll."""
+    process.standin.clear()
+    process.fresh()
+    content = bytes(range(256)) * 9
+    with process.sdk() as sdk:
+        made = sdk.files.create(file=("tolls.bin", content), purpose="assistants")
+        assert sdk.files.wait_for_processing(made.id, poll_interval=0.001).status == "processed"
+        other = sdk.files.create(file=("b.jsonl", b"{}\n"), purpose="batch")
+        listed = [(one.id, one.filename, one.bytes) for one in sdk.files.list()]
+        assert listed == [(other.id, "b.jsonl", 3), (made.id, "tolls.bin", len(content))]
+        assert sdk.files.content(made.id).read() == content
+        assert sdk.files.delete(made.id).deleted
+        with pytest.raises(openai.NotFoundError):
+            sdk.files.retrieve(made.id)
+    lines = process.wait_lines(8)
+    assert [line["status"] for line in lines] == [200] * 7 + [404]
+    assert {line["cost_usd"] for line in lines} == {"0"}
+    assert all(PLACEHOLDER.encode() not in one.everything() for one in process.standin.snapshot())
+
+
+POLLS: dict[str, Callable[[openai.OpenAI], Any]] = {
+    "vector_stores/vs_1/files/file-1": lambda sdk: sdk.vector_stores.files.poll(
+        "file-1", vector_store_id="vs_1"
+    ),
+    "vector_stores/vs_1/file_batches/b_1": lambda sdk: sdk.vector_stores.file_batches.poll(
+        "b_1", vector_store_id="vs_1"
+    ),
+    "threads/thread_1/runs/run_1": lambda sdk: sdk.beta.threads.runs.poll(
+        "run_1", thread_id="thread_1"
+    ),
+}
+
+
+@pytest.mark.parametrize("path", POLLS)
+def test_a_poll_of_the_sdk(process: Road, path: str) -> None:
+    """It asks until the provider says that it is done, as often as the provider's header says."""
+    process.standin.clear()
+    process.fresh()
+    for status in ("in_progress", "in_progress", "completed"):
+        counts = dict.fromkeys(("in_progress", "completed", "failed", "cancelled"), 0)
+        counts |= {status: 1, "total": 1}
+        body = json.dumps({"id": "it", "status": status, "file_counts": counts}).encode()
+        process.standin.script(
+            reply(200, body, [("content-type", "application/json"), ("openai-poll-after-ms", "1")])
+        )
+    with process.sdk() as sdk:
+        assert POLLS[path](sdk).status == "completed"
+    received = process.standin.snapshot()
+    assert [one.target for one in received] == [f"/v1/{path}"] * 3
+    assert {one.get("x-stainless-poll-helper") for one in received} == {"true"}
+    assert [line["cost_usd"] for line in process.wait_lines(3)] == ["0"] * 3
 
 
 @pytest.mark.parametrize("protocol", ["1", "2"])
