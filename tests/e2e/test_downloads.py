@@ -26,6 +26,7 @@ STEP = 100_000
 """Bytes that a slow reader takes at a time."""
 AHEAD = 40 * MIB
 """Of what the provider may have written and the reader not read: kernels have that."""
+JSON = [("content-type", "application/json")]
 BINARY = [("content-type", "application/octet-stream")]
 
 
@@ -57,6 +58,43 @@ def test_files(process: Road) -> None:
     assert all(PLACEHOLDER.encode() not in one.everything() for one in process.standin.snapshot())
 
 
+def test_a_file_in_parts(process: Road) -> None:
+    """The SDK divides it, and the provider gets all of its bytes in their order."""
+    process.standin.clear()
+    process.fresh()
+    content = bytes(range(256)) * 9
+    upload = {
+        "id": "upload_1",
+        "object": "upload",
+        "status": "pending",
+        "bytes": len(content),
+        "filename": "tolls.bin",
+        "purpose": "assistants",
+        "created_at": 1,
+        "expires_at": 2,
+    }
+    parts = [{"id": f"part_{n}", "object": "upload.part", "created_at": 1} for n in range(3)]
+    for shown in (upload, *parts, {**upload, "status": "completed"}):
+        process.standin.script(reply(200, json.dumps(shown).encode(), JSON))
+    with process.sdk() as sdk:
+        whole = sdk.uploads.upload_file_chunked(
+            file=content,
+            filename="tolls.bin",
+            bytes=len(content),
+            mime_type="application/octet-stream",
+            purpose="assistants",
+            part_size=1000,
+        )
+    assert whole.status == "completed"
+    assert {line["cost_usd"] for line in process.wait_lines(5)} == {"0"}
+    _, *sent, completed = process.standin.snapshot()
+    assert [one.target for one in sent] == ["/v1/uploads/upload_1/parts"] * 3
+    assert all(
+        content[at : at + 1000] in one.body for at, one in zip((0, 1000, 2000), sent, strict=True)
+    )
+    assert completed.document()["part_ids"] == ["part_0", "part_1", "part_2"]
+
+
 POLLS: dict[str, Callable[[openai.OpenAI], Any]] = {
     "vector_stores/vs_1/files/file-1": lambda sdk: sdk.vector_stores.files.poll(
         "file-1", vector_store_id="vs_1"
@@ -79,9 +117,7 @@ def test_a_poll_of_the_sdk(process: Road, path: str) -> None:
         counts = dict.fromkeys(("in_progress", "completed", "failed", "cancelled"), 0)
         counts |= {status: 1, "total": 1}
         body = json.dumps({"id": "it", "status": status, "file_counts": counts}).encode()
-        process.standin.script(
-            reply(200, body, [("content-type", "application/json"), ("openai-poll-after-ms", "1")])
-        )
+        process.standin.script(reply(200, body, [*JSON, ("openai-poll-after-ms", "1")]))
     with process.sdk() as sdk:
         assert POLLS[path](sdk).status == "completed"
     received = process.standin.snapshot()
