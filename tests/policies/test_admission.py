@@ -46,8 +46,8 @@ def test_kubernetes_schemas_take_it(name: str) -> None:
 
 
 def test_a_labelled_pod_gets_proxy_and_ca() -> None:
-    """Each container has workload.yaml's variables and mount, once, beside what it had; another proxy is replaced. Applied once more
-    nothing changes."""
+    """Each container has workload.yaml's variables and mount, once, beside what it had; another proxy is replaced. Applied once
+    more nothing changes."""
     [shown] = read("kubernetes/workload.yaml")
     wanted = {
         one["name"]: one["value"].replace("/ca.pem", "/bundle.pem")
