@@ -34,7 +34,6 @@ from tests.policies.router import (
     OUTER,
     OUTER6,
     PROVIDER,
-    PROXY_PORT,
     RESOLVER,
     RESOLVER6,
     TRANSPARENT_PORT,
@@ -58,6 +57,7 @@ from tollhouse.policies import nftables
 
 pytestmark = pytest.mark.requires("netns", "nft")
 GATES = "gates"
+PROXY_PORT = 8080
 GATEWAY, GATEWAY6, NEAR, NEAR6 = "10.97.1.2", "fd97::2", "10.97.1.1", "fd97::1"
 RIGHT = ("right-proxy", "right-ipv4", "right-ipv6")
 STORES = ("redis", "vault", "admin")
@@ -136,6 +136,7 @@ def connected(workload: Namespace, router: Namespace, gates: Namespace, far: Nam
         ("ipv6/icmp/ratelimit", "0"),
     ):
         router.sysctl(name, value)
+    workload.sysctl("ipv4/ping_group_range", "0 2147483647")
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +241,9 @@ RED: dict[tuple[str, str], tuple[str, ...]] = {
     ("forward", "iifname $workload_devices ip6 daddr $gateway"): ("right-ipv6",),
     ("forward", "iifname $workload_devices ip daddr @"): ("right-dns",),
     ("forward", "iifname $workload_devices ip6 daddr @"): ("right-dns",),
-    ("forward", "reject with icmpx"): ("udp-443-ipv4", "udp-443-ipv6"),
+    ("forward", "policy drop"): ("ping-ipv4", "ping-ipv6"),
+    ("forward", "meta l4proto tcp reject"): ("other-port-ipv4", "other-port-ipv6", "metadata"),
+    ("forward", "meta l4proto udp reject"): ("udp-443-ipv4", "udp-443-ipv6"),
 }
 NOT_SEEN = {
     ("input", "policy drop"): "it closes the router itself, on which nothing listens here",
@@ -250,9 +253,7 @@ NOT_SEEN = {
     ("input", "ip saddr"): "the administrator's ssh",
     ("input", "ip6 saddr"): "the administrator's ssh",
     ("input", "iifname $workload_devices meta"): "an error at once for who asks the router itself",
-    ("forward", "policy drop"): "the rules before it refuse all",
     ("forward", "ct state related"): "errors about a name server that is away",
-    ("forward", "meta l4proto tcp reject"): "the rule behind it refuses TCP as well",
 }
 
 
