@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -35,7 +34,7 @@ from tests.policies.router import (
     Router,
     open_router,
 )
-from tests.policies.rules import Rule, rules, without
+from tests.policies.rules import ROUTER, Rule, rules, without
 from tests.support.gateway import REAL_KEY
 from tests.support.requires import program
 
@@ -43,7 +42,6 @@ from tollhouse.cli.main import cli
 
 pytestmark = pytest.mark.requires("netns", "nft", "curl", "redis")
 
-RENDERED = Path(__file__).parents[2] / "policies" / "nftables-router" / "router.nft"
 URL = "https://api.openai.com/v1/chat/completions"
 RIGHT = ("right-proxy", "right-ipv4", "right-ipv6")
 WAYS_OUT = tuple(
@@ -136,6 +134,32 @@ def test_the_printed_probe(
     assert done.stdout.endswith(f"\n{said}\n")
 
 
+RESOLVERS = {
+    # The system's own, as every program has it: its name server is that of the place.
+    "getent": ("getent", "-s", "dns", "ahosts", "api.openai.com"),
+    "dig": ("dig", "+time=1", "+tries=1", "+short", "api.openai.com"),
+}
+
+
+@pytest.mark.parametrize(
+    "client", ["getent", pytest.param("dig", marks=pytest.mark.requires("dig"))]
+)
+def test_real_clients_of_names(router: Router, client: str) -> None:
+    """They ask the workload's own name server, and none beyond: without the rules the question leaves."""
+    command = RESOLVERS[client]
+    environ = {"RES_OPTIONS": "timeout:1 attempts:1"}
+    assert PROVIDER in router.run(*command, environ=environ).stdout.split()
+    for address in (ATTACKER, ATTACKER6):
+        with router.asking(address):
+            router.forget()
+            assert router.run(*command, environ=environ).returncode != 0
+            assert ("udp", address, 53) not in router.left()
+            router.unload()
+            router.run(*command, environ=environ)
+            assert ("udp", address, 53) in router.left()
+            router.load(router.rules)
+
+
 @pytest.mark.parametrize("proxy", [False, True])
 def test_real_clients(router: Router, proxy: bool) -> None:
     """The OpenAI SDK and curl, told of nothing but CA and token, or of the proxy as well."""
@@ -169,7 +193,7 @@ def test_real_clients(router: Router, proxy: bool) -> None:
     assert router.left() <= GATEWAYS
 
 
-RULES = tuple(rules(RENDERED.read_text()))
+RULES = tuple(rules(ROUTER.read_text("utf-8")))
 RED: dict[tuple[str, str], tuple[str, ...]] = {
     # chain and the beginning of a rule: where doctor stands, and which of its rows turn red.
     ("redirect_output", "fib daddr type local"): ("user", "right-proxy", "proxy-no-token"),
