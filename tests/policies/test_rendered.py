@@ -41,6 +41,13 @@ def test_the_files_in_policies_are_its_output(target: Renderer, tmp_path: Path) 
     assert (folder / "README.md").exists()
 
 
+@pytest.mark.parametrize("folder", sorted(one.parent.name for one in POLICIES.glob("*/README.md")))
+def test_each_has_a_page(folder: str) -> None:
+    """What it stops, what it does not, and how to test that."""
+    sections = re.findall(r"(?m)^## (.+)$", (POLICIES / folder / "README.md").read_text())
+    assert {"Test", "What it stops", "What it does not stop"} <= set(sections)
+
+
 FULL = """
 [listen]
 proxy = "*:3128"

@@ -1,5 +1,5 @@
 """What a test needs beside Python: present, it runs; absent, it is skipped, saying what is missing; absent and named in
-``TOLLHOUSE_REQUIRE`` (``redis,valkey,openbao,netns,curl,openssl,node-openai,chromium,helm,hadolint,otelcol,promtool``, and
+``TOLLHOUSE_REQUIRE`` (``redis,valkey,openbao,netns,dig,curl,openssl,node-openai,chromium,helm,hadolint,otelcol,promtool``, and
 the agents ``claude,codex,gemini,opencode,llm``, and the clients ``frameworks,openai-go,openai-java``), it fails, so that a
 machine that promised them can't pass by skipping.
 
@@ -34,6 +34,7 @@ PROGRAMS = {
     "openbao": "bao",
     "nft": "nft",
     "netns": "ip",
+    "dig": "dig",
     "curl": "curl",
     "openssl": "openssl",
     "systemd-analyze": "systemd-analyze",

@@ -48,6 +48,8 @@ class Plan:
     outside: str
     transparent: bool
     """The network leads TCP 443 to the gateway."""
+    gateway: str
+    """The host by which workloads know it; "": the proxy's."""
     proxy: str | None
     """A URL; None: HTTPS_PROXY of the place, "": there is none."""
     proxy_auth: bool
@@ -97,6 +99,7 @@ def plan(
         doh=DOH,
         outside=OUTSIDE,
         transparent=config.listen.transparent is not None if transparent is None else transparent,
+        gateway=gateway,
         proxy=""
         if proxy is None
         else f"{scheme}://{Address(gateway, proxy.port)}"

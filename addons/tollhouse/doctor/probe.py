@@ -33,6 +33,8 @@ PLAN: dict[str, Any] = {}
 CLOSED = "refused or no answer"
 AT_ONCE = "refused at once"
 LED = "led to Tollhouse, or " + CLOSED
+SILENT = "no answer"
+"""Of what a policy drops without a word, whatever it does with TCP and UDP."""
 _TOKEN = re.compile(r"gate_[A-Za-z0-9_-]+")
 _WRONG = "gate_" + "0" * 43
 _MOST = 65536
@@ -56,6 +58,10 @@ class Said(NamedTuple):
 
 class Failed(Exception):
     """The text is what happened."""
+
+
+class Untried(Exception):
+    """The text is why the way could not be tried."""
 
 
 def words(error: BaseException) -> str:
@@ -165,6 +171,38 @@ def handshake(host: str, name: str | None) -> tuple[str, bool]:
     """TLS by somebody else's name, or by none: nobody may answer it."""
     with dialled(host, 443) as made, anybodys().wrap_socket(made, server_hostname=name):
         return "TLS with somebody", False
+
+
+def ping(host: str) -> tuple[str, bool]:
+    """An ICMP echo, which can carry data out as well. Linux sends it for users of net.ipv4.ping_group_range alone."""
+    six = ":" in host
+    family, protocol = (
+        (socket.AF_INET6, socket.IPPROTO_ICMPV6) if six else (socket.AF_INET, socket.IPPROTO_ICMP)
+    )
+    try:
+        made = socket.socket(family, socket.SOCK_DGRAM, protocol)
+    except OSError as error:
+        if error.errno == errno.EAFNOSUPPORT:
+            raise
+        raise Untried("this user may send no ICMP echo (%s)" % words(error))
+    with made:
+        made.settimeout(PLAN["timeout_s"])
+        made.connect((host, 0))
+        # The checksum of IPv6, which has the addresses in it, is made by the kernel.
+        made.send(b"\x80\0\0\0\0\0\0\1" if six else b"\x08\0\xf7\xfe\0\0\0\1")
+        made.recv(4096)
+    return "answered", False
+
+
+def gateways_dns(host: str) -> tuple[str, bool]:
+    """A name server on the gateway's host that asks the world is a way out in names, and its UDP port says what else is open."""
+    try:
+        address = socket.getaddrinfo(host, 53, type=socket.SOCK_DGRAM)[0][4][0]
+    except socket.gaierror:
+        raise Failed("the name has no address here")
+    if address == name_server():
+        raise Untried("it is this place's own name server: see dns-txt")
+    return dns(str(address))
 
 
 def datagram(host: str, port: int, data: bytes) -> bytes:
@@ -325,6 +363,8 @@ def closed(
     should = AT_ONCE if at_once else should
     try:
         happened, ok = way(*arguments)
+    except Untried as error:
+        return untried(name, tried, should, words(error))
     except socket.timeout as error:
         happened, ok = words(error), not at_once
     except Exception as error:
@@ -398,6 +438,8 @@ def checks() -> list[Callable[[], Tried]]:
         txt,
         should="no answer from the world",
     )
+    for family, address in families:
+        add(closed, "ping-" + family, "ICMP echo, %s" % address, ping, address, should=SILENT)
     add(closed, "metadata", "cloud metadata, 169.254.169.254 port 80", tcp, "169.254.169.254", 80)
     for name in ("redis", "vault", "admin"):
         host, store = PLAN[name] or ("", 0)
@@ -412,6 +454,12 @@ def checks() -> list[Callable[[], Tried]]:
                 CLOSED,
                 "it is on the gateway's loopback alone",
             )
+    gateway, tried = PLAN["gateway"] or urlsplit(PLAN["proxy"]).hostname, "DNS, the gateway's host"
+    if gateway:
+        tried = "%s, %s UDP port 53" % (tried, gateway)
+        add(closed, "gateway-dns", tried, gateways_dns, gateway, should=SILENT)
+    else:
+        add(untried, "gateway-dns", tried, SILENT, "its host is not known here")
     if PLAN["proxy"]:
         missing, unknown = "identity_missing", "identity_unknown"
         add(opened, "proxy-no-token", "the proxy, without a token", missing, refusal, "", missing)

@@ -132,8 +132,8 @@ tcp dns-tls-ipv4 "DNS over TLS, $resolvers_0" "$resolvers_0" 853
 tcp dns-tls-ipv6 "DNS over TLS, $resolvers_1" "$resolvers_1" 853
 handshake dns-https-ipv4 "DNS over HTTPS, $resolvers_0" "$resolvers_0" "$doh"
 handshake dns-https-ipv6 "DNS over HTTPS, $resolvers_1" "$resolvers_1" "$doh"
-for name in udp-443-ipv4 udp-443-ipv6 dns-udp-ipv4 dns-udp-ipv6 dns-txt; do
-    row "$name" "UDP" "refused or no answer" "not tried: curl has no UDP; use the probe in Python" -
+for name in udp-443-ipv4 udp-443-ipv6 dns-udp-ipv4 dns-udp-ipv6 dns-txt ping-ipv4 ping-ipv6 gateway-dns; do
+    row "$name" "UDP or ICMP" "refused or no answer" "not tried: curl has no UDP; use the probe in Python" -
 done
 tcp metadata "cloud metadata, 169.254.169.254" 169.254.169.254 80
 for name in redis vault admin; do
