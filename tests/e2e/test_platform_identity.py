@@ -386,7 +386,24 @@ def attempts() -> dict[str, tuple[str, int, str, str]]:
             *unknown,
             "valid only in",
         ),
-        "no subject": (signed(cluster(sub=None), key, **GOOD), *unknown, "no subject"),
+        "no subject": (signed(cluster(sub=None), key, **GOOD), *unknown, "sub is no text"),
+        "a subject that is a number": (
+            signed(cluster(sub=7), key, **GOOD),
+            *unknown,
+            "sub is no text",
+        ),
+        "a subject without an end": (
+            signed(cluster(sub="s" * 2049), key, **GOOD),
+            *unknown,
+            "sub is no text of 1 to 2048",
+        ),
+        "an audience of lists": (
+            signed(cluster(aud=[["tollhouse"]]), key, **GOOD),
+            *unknown,
+            "audience",
+        ),
+        "cut": (signed(good, key, **GOOD).rpartition(".")[0], *unknown, "nor that of a JWT"),
+        "encrypted": (signed(good, key, **GOOD) + ".a.b", *unknown, "nor that of a JWT"),
         "too long": (
             signed(cluster(pad="x" * 16_000), key, **GOOD),
             *unknown,
