@@ -187,7 +187,7 @@ async def test_issuers(write, tmp_path: Path) -> None:
         f"{common}"
         f'[[identity.jwt]]\nissuer = "https://c.test"\njwks_file = "emptied.json"\n{common}'
         f'[[identity.jwt]]\nissuer = "https://d.test"\njwks_url = "https://127.0.0.1:1/keys"\n{common}token_file = "gone"\n'
-        f'[[identity.jwt]]\nissuer = "https://e.test"\njwks_url = "https://127.0.0.1:1/keys"\n{common}claims = {{ email = "a@b" }}\n'
+        f'[[identity.jwt]]\nissuer = "https://e.test"\njwks_url = "https://127.0.0.1:1/keys"\n{common}claims = {{ email = "a" }}\n'
         '[[identity.network]]\nsource = "10.1.0.0/16"\nproject = "proj_a"\ntenant = "acme"\n'
         '[projects.proj_a]\ntenant = "other"\n'
     )

@@ -97,7 +97,7 @@ def test_a_table_for_people(file: Path) -> None:
         [sys.executable, "-I", "-"], input=text, capture_output=True, text=True, check=False
     )
     assert "proxy-no-token" in ran.stdout
-    assert "not tried: there is no gate token here" in ran.stdout
+    assert "not tried: there is no token here; set TOLLHOUSE_TOKEN" in ran.stdout
     as_json = subprocess.run(
         [sys.executable, "-I", "-", "--json"],
         input=text,

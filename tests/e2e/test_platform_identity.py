@@ -4,9 +4,13 @@ place, through the running gateway. The configurations are those of docs/identit
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hmac
 import json
+import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,6 +40,7 @@ from tests.support.raw_socket import RawSocket, handshake
 
 from tollhouse.accounts.token import subject_id
 from tollhouse.demo.standin_script import Behaviour, Steps
+from tollhouse.doctor import plan
 
 CLUSTER = "https://kubernetes.default.svc.cluster.local"
 GITHUB = "https://token.actions.githubusercontent.com"
@@ -258,6 +263,45 @@ def test_the_sdk(attacked: Attacked) -> None:
     assert {line["project"] for line in lines} == {"proj_a"}
     accounts = [line["subject"].rpartition(":")[2] for line in lines]
     assert accounts == ["sdk"] * 4 + ["beside"]
+
+
+@pytest.mark.requires("curl")
+@pytest.mark.parametrize("language", ["python", "sh"])
+def test_doctor(attacked: Attacked, language: plan.Language) -> None:
+    """A place whose one token is a JWT: the right way is tried with it. One that stands where a provider's key belongs is somebody
+    else's, and is not sent."""
+    inside, token = attacked.inside, cluster_token(account=f"doctor-{language}")
+    made = plan.plan(
+        inside.gateway.config,
+        ca=inside.ca_file.read_text(),
+        gateway="127.0.0.1",
+        transparent=False,
+        addresses=("127.0.0.1", "::1"),
+        resolvers=("127.0.0.1", "::1"),
+        timeout_s=20,
+    )
+    proxy = inside.gateway.addresses["proxy"]
+    made = dataclasses.replace(made, proxy=f"http://{proxy}", admin=None)
+    command = {"python": [sys.executable, "-I", "-"], "sh": ["sh", "-s", "--"]}[language]
+
+    def right(**place: str) -> Any:
+        ran = subprocess.run(
+            [*command, "--json"],
+            input=plan.printed(made, language),
+            env={"PATH": os.environ["PATH"], **place},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert token not in ran.stdout + ran.stderr
+        rows = {row["name"]: row["ok"] for row in json.loads(ran.stdout)["rows"]}
+        assert rows["proxy-no-token"]
+        return rows["right-proxy"]
+
+    assert right(HTTPS_PROXY=f"http://x:{token}@{proxy}")
+    assert right(OPENAI_API_KEY=token) is None
+    called = [line for line in attacked.lines(7) if line.get("subject")]
+    assert [line["status"] for line in called] == [200]
 
 
 FOREIGN = rsa_key("foreign")
