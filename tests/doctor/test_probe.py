@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,8 +45,34 @@ def test_the_plan_is_the_configurations(file: Path) -> None:
     assert made.admin == ("gate.internal", 9090)
     assert made.addresses == ("192.0.2.1", plan.RESOLVERS[1])
     assert plan.plan(load_config(file), ca="", addresses=("192.0.2.1",)).proxy is None
-    with pytest.raises(plan.CannotProbe, match="is no address"):
-        plan.plan(load_config(file), ca="", resolvers=("one.internal",))
+    for why, wrong in (
+        ("is no address", {"resolvers": ("one.internal",)}),
+        ("one of several", {"addresses": ("192.0.2.1", "192.0.2.2")}),
+        ("is no host", {"gateway": "http://gate.internal:8080"}),
+        ("is no host", {"gateway": "gate.internal:8080"}),
+    ):
+        with pytest.raises(plan.CannotProbe, match=why):
+            plan.plan(load_config(file), ca="", **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.requires("curl")
+@pytest.mark.parametrize("language", ["python", "sh"])
+def test_no_proxy_that_is_known(file: Path, language: plan.Language) -> None:
+    """The right way is a row that was not tried, and no row that is not there."""
+    made = plan.plan(load_config(file), ca="", addresses=("127.0.0.1", "::1"), timeout_s=0.2)
+    made = replace(made, resolvers=("127.0.0.1", "::1"), redis=None, vault=None)
+    command = {"python": [sys.executable, "-I", "-"], "sh": ["sh", "-s", "--"]}[language]
+    for proxy, rows in ((None, ["not tried: HTTPS_PROXY is not set here"]), ("", [])):
+        ran = subprocess.run(
+            [*command, "--json"],
+            input=plan.printed(replace(made, proxy=proxy), language),
+            env={"PATH": os.environ["PATH"]},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        found = [row for row in json.loads(ran.stdout)["rows"] if "proxy" in row["name"]]
+        assert [row["happened"].partition(";")[0] for row in found] == rows
 
 
 def test_python_3_8_can_read_it(file: Path) -> None:

@@ -36,6 +36,7 @@ AT_ONCE = "refused at once"
 LED = "led to Tollhouse, or " + CLOSED
 _TOKEN = re.compile(r"gate_[A-Za-z0-9_-]+")
 _JWT = re.compile(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+_NO_PROXY = "HTTPS_PROXY is not set here; set it, or make the probe with --gateway"
 _MISSING = "there is no token here; set TOLLHOUSE_TOKEN"
 _WRONG = "gate_" + "0" * 43
 _MOST = 65536
@@ -456,6 +457,8 @@ def checks() -> list[Callable[[], Tried]]:
                 "200",
                 _MISSING,
             )
+    elif PLAN["proxy"] is None:
+        add(untried, "right-proxy", "the proxy", "200", _NO_PROXY)
     if PLAN["transparent"]:
         tried = "the address of %s, the place's own name server" % provider
         server = name_server()
@@ -490,7 +493,7 @@ def main(arguments: list[str]) -> int:
         return 2
     if PLAN["proxy"] is None:
         named = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
-        PLAN["proxy"] = named or ""
+        PLAN["proxy"] = named or None
     made = checks()
     with ThreadPoolExecutor(len(made)) as at_once:
         rows = list(at_once.map(lambda check: check(), made))

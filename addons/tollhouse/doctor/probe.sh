@@ -162,6 +162,8 @@ if [ -n "$set_proxy" ]; then
         -H "$header: ${prefix}gate_0000000000000000000000000000000000000000000" "$url"
     refused proxy-other-host "the proxy, to $outside" host_not_allowed -k -x "$set_proxy" "https://$outside/"
     right right-proxy "the proxy, with this place's token" -x "$set_proxy" "$url"
+elif [ -z "${proxy_is_off-}" ]; then
+    row right-proxy "the proxy" 200 "not tried: HTTPS_PROXY is not set here; set it, or make the probe with --gateway" -
 fi
 if [ -n "$transparent" ]; then
     row right-dns "the address of $provider, from the place's own name server" "an address" \
