@@ -57,22 +57,33 @@ def test_the_plan_is_the_configurations(file: Path) -> None:
 
 @pytest.mark.requires("curl")
 @pytest.mark.parametrize("language", ["python", "sh"])
-def test_no_proxy_that_is_known(file: Path, language: plan.Language) -> None:
-    """The right way is a row that was not tried, and no row that is not there."""
+def test_the_proxy_and_the_token_of_the_place(file: Path, language: plan.Language) -> None:
+    """Without them the right way is a row that was not tried, and no row that is not there. A JWT is a token, but for one that
+    stands where a provider's key belongs, which is somebody else's."""
     made = plan.plan(load_config(file), ca="", addresses=("127.0.0.1", "::1"), timeout_s=0.2)
     made = replace(made, resolvers=("127.0.0.1", "::1"), redis=None, vault=None)
     command = {"python": [sys.executable, "-I", "-"], "sh": ["sh", "-s", "--"]}[language]
-    for proxy, rows in ((None, ["not tried: HTTPS_PROXY is not set here"]), ("", [])):
+    jwt, nobody = "eyJh.eyJp.c2ln", "127.0.0.1:1"
+    for proxy, place, count, untried in (
+        (None, {}, 1, ["HTTPS_PROXY is not set here"]),
+        ("", {}, 0, []),
+        (None, {"HTTPS_PROXY": f"http://x:{jwt}@{nobody}"}, 4, []),
+        (f"http://{nobody}", {"TOLLHOUSE_TOKEN": jwt}, 4, []),
+        (f"http://{nobody}", {"OPENAI_API_KEY": jwt}, 4, ["there is no token here"]),
+    ):
         ran = subprocess.run(
             [*command, "--json"],
             input=plan.printed(replace(made, proxy=proxy), language),
-            env={"PATH": os.environ["PATH"]},
+            env={"PATH": os.environ["PATH"], **place},
             capture_output=True,
             text=True,
             check=False,
         )
+        assert jwt not in ran.stdout + ran.stderr
         found = [row for row in json.loads(ran.stdout)["rows"] if "proxy" in row["name"]]
-        assert [row["happened"].partition(";")[0] for row in found] == rows
+        said = [row["happened"].partition(";")[0] for row in found if row["ok"] is None]
+        assert said == [f"not tried: {why}" for why in untried], place
+        assert len(found) == count
 
 
 def test_python_3_8_can_read_it(file: Path) -> None:
