@@ -5,9 +5,10 @@ Made by `tollhouse doctor --print-probe`. It needs Python 3.8 or newer and nothi
     tollhouse doctor --print-probe | kubectl exec -i POD -- python3 -
     tollhouse doctor --print-probe | kubectl exec -i POD -- python3 - --json
 
-Each row sends one packet or opens one connection. Exit 0: all is as it should be; 1: it is not; 2: wrong use. The gate token
-is that of the place: TOLLHOUSE_TOKEN, a credential variable that holds one, or the password in HTTPS_PROXY. It is
-sent to Tollhouse's proxy and, where the network leads TCP 443 to Tollhouse, to a server that shows Tollhouse's certificate.
+Each row sends one packet or opens one connection. Exit 0: all is as it should be; 1: it is not; 2: wrong use. The token is that
+of the place: a gate token or a JWT in TOLLHOUSE_TOKEN or as the password in HTTPS_PROXY, or a gate token in a credential
+variable. It is sent to Tollhouse's proxy and, where the network leads TCP 443 to Tollhouse, to a server that shows Tollhouse's
+certificate.
 
 Past 400 lines because the place that it is sent to gets one file, and has nothing but Python.
 """
@@ -36,6 +37,9 @@ LED = "led to Tollhouse, or " + CLOSED
 SILENT = "no answer"
 """Of what a policy drops without a word, whatever it does with TCP and UDP."""
 _TOKEN = re.compile(r"gate_[A-Za-z0-9_-]+")
+_JWT = re.compile(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+_NO_PROXY = "HTTPS_PROXY is not set here; set it, or make the probe with --gateway"
+_MISSING = "there is no token here; set TOLLHOUSE_TOKEN"
 _WRONG = "gate_" + "0" * 43
 _MOST = 65536
 
@@ -339,15 +343,20 @@ def right_transparent(host: str, token: str) -> tuple[str, bool]:
 
 
 def own_token() -> str:
-    """The gate token that the place has. A provider's own key is never taken for one."""
+    """The token that the place has for Tollhouse. A provider's own key is never taken for one, nor a login that is a JWT."""
     proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy") or ""
-    for text in (
-        os.environ.get("TOLLHOUSE_TOKEN", ""),
-        *(os.environ.get(name, "") for name in PLAN["variables"]),
-        unquote(urlsplit(proxy).password or ""),
+    try:
+        password = unquote(urlsplit(proxy).password or "")
+    except ValueError:
+        password = ""
+    for text, may_be_jwt in (
+        (os.environ.get("TOLLHOUSE_TOKEN", ""), True),
+        (password, True),
+        *((os.environ.get(name, ""), False) for name in PLAN["variables"]),
     ):
-        if _TOKEN.fullmatch(text.strip()):
-            return text.strip()
+        text = text.strip()
+        if _TOKEN.fullmatch(text) or (may_be_jwt and _JWT.fullmatch(text)):
+            return text
     return ""
 
 
@@ -494,8 +503,10 @@ def checks() -> list[Callable[[], Tried]]:
                 "right-proxy",
                 "the proxy, with this place's token",
                 "200",
-                "there is no gate token here",
+                _MISSING,
             )
+    elif PLAN["proxy"] is None:
+        add(untried, "right-proxy", "the proxy", "200", _NO_PROXY)
     if PLAN["transparent"]:
         tried = "the address of %s, the place's own name server" % provider
         server = name_server()
@@ -508,7 +519,7 @@ def checks() -> list[Callable[[], Tried]]:
             if token and PLAN["ca"]:
                 add(opened, name, tried, "200", right_transparent, address, token)
             else:
-                why = "there is no gate token here" if PLAN["ca"] else "Tollhouse's CA is not known"
+                why = _MISSING if PLAN["ca"] else "Tollhouse's CA is not known"
                 add(untried, name, tried, "200", why)
     return found
 
@@ -530,7 +541,7 @@ def main(arguments: list[str]) -> int:
         return 2
     if PLAN["proxy"] is None:
         named = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
-        PLAN["proxy"] = named or ""
+        PLAN["proxy"] = named or None
     made = checks()
     with ThreadPoolExecutor(len(made)) as at_once:
         rows = list(at_once.map(lambda check: check(), made))
