@@ -1,5 +1,5 @@
-"""deploy/prometheus and deploy/grafana: rules and a board of metrics that there are. promtool judges them where it is on PATH, and a
-Prometheus that scrapes a running gateway has data for each panel."""
+"""deploy/prometheus and deploy/grafana: rules and a board of metrics that there are. Where Prometheus is on PATH, promtool judges
+them, and a server that scrapes a running gateway has data for each panel."""
 
 from __future__ import annotations
 
