@@ -270,7 +270,7 @@ SUPPORTED = "SUB_ACCOUNT_SUPPORTED,TAGGING_SUPPORTED,UNIT_PRICING_SUPPORTED"
 @pytest.mark.requires("focus-validator")
 def test_the_validator_of_focus(made: Made, tmp_path: Path) -> None:
     """All rules of FOCUS 1.2 hold that it can judge. InvoiceId-C-003-C asks for one of two: no invoice, and InvoiceId is null
-    (004), or an invoice, and it is not (005). The validator names the one that is not needed as a failure, whatever is in the file."""
+    (004), or an invoice, and it is not (005). The validator names the other one as a failure, whatever is in the file."""
     validator = Path(program("focus-validator")).resolve()
     file = tmp_path / "costs.csv"
     file.write_bytes(as_csv(made, reading(made)))
