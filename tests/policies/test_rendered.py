@@ -321,3 +321,19 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
             check=False,
         )
         assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.requires("systemd-analyze")
+def test_the_service_is_confined() -> None:
+    """`systemd-analyze security` says OK: an exposure of 2 of 10 at most, by whichever version is here."""
+    done = subprocess.run(
+        [
+            *(program("systemd-analyze"), "security", "--offline=true", "--no-pager"),
+            *("--threshold=20", str(POLICIES / "systemd" / "tollhouse.service")),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"exposure level for tollhouse.service: [01]\.\d OK", done.stdout)
