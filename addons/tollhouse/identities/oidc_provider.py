@@ -119,6 +119,10 @@ class OidcProvider:
             raise LoginRefused("It is no JWT, or [admin.oidc] has no audience for one.")
         return await _claims(judge, token)
 
+    def seconds_left(self, claims: Mapping[str, Any]) -> float:
+        """Until what `bearer` has given is good no more."""
+        return float(claims["exp"]) - self._wall_clock()
+
     async def keys(self) -> int:
         """How many keys it signs with. Raises `ProviderAway`."""
         found = await self._discovered()

@@ -19,6 +19,8 @@ Viewer = dict[str, Any]
 
 COOKIE: Final = "tollhouse_session"
 SESSION_S: Final = 12 * 3600.0
+PERSON_S: Final = 3600.0
+"""A session of a person. The provider has a session of its own, so that another one costs a click."""
 MOST_SESSIONS: Final = 1_000
 """The oldest is ended for a new one."""
 MOST_OF_ONE: Final = 20
@@ -140,9 +142,14 @@ class Access:
                 self._good.popitem(last=False)
         return viewer
 
-    def begin(self, token: str) -> str:
-        """The id of a new session of ``token``, which `of_token` has found good."""
-        return self._begun(_Session(digest(token), self._clock() + SESSION_S))
+    def begin(self, token: str, viewer: Viewer) -> tuple[str, float]:
+        """The id of a new session of ``token``, which `of_token` has found good for ``viewer``, and its seconds. That of a JWT is
+        its person's, and ends with it."""
+        if is_jwt(token):
+            person = {name: value for name, value in viewer.items() if name != "ends_s"}
+            seconds = min(PERSON_S, viewer["ends_s"])
+            return self.begin_person(person, seconds), seconds
+        return self._begun(_Session(digest(token), self._clock() + SESSION_S)), SESSION_S
 
     def begin_person(self, person: Viewer, seconds: float) -> str:
         """The same of somebody who has logged in."""

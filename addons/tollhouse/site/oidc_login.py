@@ -18,13 +18,11 @@ from aiohttp import web
 
 from tollhouse.config.admin_tables import CALLBACK, OidcConfig
 from tollhouse.control.refusal import OperationRefused
-from tollhouse.site.access import Access
+from tollhouse.site.access import PERSON_S, Access
 from tollhouse.site.views import Perform
 
 BEGIN: Final = "/oidc/login"
 LOGIN_S: Final = 600.0
-PERSON_S: Final = 3600.0
-"""A session of a person. The provider has a session of its own, so that another one costs a click."""
 _COOKIE: Final = "tollhouse_login"
 _LONGEST_CODE: Final = 2048
 _NOT_BEGUN = (
