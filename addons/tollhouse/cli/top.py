@@ -48,7 +48,8 @@ def top(days: int, projects: tuple[str, ...], once: bool) -> None:
     viewer = {"id": "top", "label": "", "tenant": "", "projects": list(projects) or None}
 
     def look() -> Group:
-        return shown(perform(config, "overview", {"viewer": viewer, "days": days}), days)
+        asked = {"viewer": viewer, "days": days}
+        return shown(perform(config, "overview", asked, shown=once), days)
 
     console = Console(highlight=False, markup=False, emoji=False)
     if once or not sys.stdout.isatty():
