@@ -97,7 +97,7 @@ class Overview:
         ``total`` (usd), ``budgets``, ``calls``, ``refusals``; amounts are decimal strings. ``partial`` if there are more
         projects than are added up."""
         if not 1 <= days <= 366:
-            raise OperationRefused("days: from 1 to 366", 400)
+            raise OperationRefused(f"days: {days} days are not added up; give 1 to 366", 400)
         return await self._show(Viewer.of_json(viewer), days)
 
     async def _show(self, viewer: Viewer, days: int) -> Json:
