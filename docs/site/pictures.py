@@ -100,7 +100,8 @@ def _printed(*arguments: str, width: int, **environ: str) -> str:
         [sys.executable, "-m", "tollhouse", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=theirs,
-        stderr=theirs,
+        # What it waits for is drawn there.
+        stderr=subprocess.DEVNULL,
         env={
             **os.environ,
             "TERM": "xterm-256color",

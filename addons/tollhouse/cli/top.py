@@ -21,8 +21,9 @@ _EVERY_S = 2.0
 _AMBER = 85
 """Percent of a limit that are taken."""
 _BAR = 20
-_ROWS = 8
-"""Of each table, so that all of them are on a screen."""
+_MOST_ROWS, _LEAST_ROWS = 8, 2
+"""Of each table: as many as leave all of them on the screen."""
+_TABLES = 6
 
 
 @click.command()
@@ -47,12 +48,17 @@ def top(days: int, projects: tuple[str, ...], once: bool) -> None:
     config = load()
     viewer = {"id": "top", "label": "", "tenant": "", "projects": list(projects) or None}
 
+    console = Console(highlight=False, markup=False, emoji=False)
+    printed = once or not sys.stdout.isatty()
+
     def look() -> Group:
         asked = {"viewer": viewer, "days": days}
-        return shown(perform(config, "overview", asked, shown=once), days)
+        # A table has its heading and an empty line beside its rows, and the first line is above all.
+        fit = _MOST_ROWS if printed else (console.height - 1) // _TABLES - 2
+        rows = min(max(fit, _LEAST_ROWS), _MOST_ROWS)
+        return shown(perform(config, "overview", asked, shown=printed), days, rows)
 
-    console = Console(highlight=False, markup=False, emoji=False)
-    if once or not sys.stdout.isatty():
+    if printed:
         console.print(look())
         return
     with (
@@ -64,8 +70,8 @@ def top(days: int, projects: tuple[str, ...], once: bool) -> None:
             live.update(look(), refresh=True)
 
 
-def shown(overview: dict[str, Any], days: int) -> Group:
-    """``overview`` is `control.overview.Overview.show`."""
+def shown(overview: dict[str, Any], days: int, rows: int) -> Group:
+    """``overview`` is `control.overview.Overview.show`, ``rows`` are those of each table."""
     from rich.console import Group
     from rich.text import Text
 
@@ -73,20 +79,33 @@ def shown(overview: dict[str, Any], days: int) -> Group:
     head = Text(f"Tollhouse  {overview['at']}  {overview['total']} USD {span} (UTC)", "bold")
     if overview["partial"]:
         head.append("  a part: there are more projects than are added up", "red")
-    parts: list[RenderableType] = [head, _budgets(overview["budgets"])]
+    parts: list[RenderableType] = [head, _budgets(overview["budgets"][:rows])]
     for name, heading in (("projects", "PROJECT"), ("models", "MODEL"), ("sessions", "SESSION")):
-        parts.append(_amounts(heading, overview[name]))
+        parts.append(_amounts(heading, overview[name][:rows]))
     refused = [
-        (row["ts"], row["project"], _asked(row), row["reason"], row["todo"])
-        for row in overview["refusals"]
+        (_moment(row["ts"]), row["project"], _asked(row), row["reason"], row["todo"])
+        for row in overview["refusals"][:rows]
     ]
     parts.append(_table(("REFUSED", "PROJECT", "ASKED", "REASON", "WHAT TO DO"), refused))
     calls = [
-        (row["ts"], row["project"], _asked(row), row["status"], row["cost_usd"], row["call_id"])
-        for row in overview["calls"]
+        (
+            _moment(row["ts"]),
+            row["project"],
+            _asked(row),
+            row["status"],
+            row["cost_usd"],
+            row["call_id"],
+        )
+        for row in overview["calls"][:rows]
     ]
     parts.append(_table(("CALLED", "PROJECT", "ASKED", "STATUS", "USD", "CALL"), calls))
-    return Group(*parts)
+    empty = Text()
+    return Group(head, *(one for part in parts[1:] for one in (part, empty)))
+
+
+def _moment(timestamp: str) -> str:
+    """RFC 3339 in UTC, to the second."""
+    return timestamp[:19].replace("T", " ")
 
 
 def _asked(row: dict[str, Any]) -> str:
@@ -104,16 +123,19 @@ def _budgets(budgets: Sequence[dict[str, Any]]) -> RenderableType:
         filled = min(percent, 100) * _BAR // 100
         bar = Text("█" * filled + "░" * (_BAR - filled), style)
         bar.append(f" {percent} %")
-        rows.append((row["scope"], row["limit"], bar, row["left"], row["resets_at"] or ""))
+        rows.append((row["scope"], row["limit"], bar, row["left"], _moment(row["resets_at"] or "")))
     return _table(("BUDGET", "LIMIT", "TAKEN", "LEFT", "RESETS"), rows)
 
 
 def _amounts(heading: str, amounts: Sequence[Sequence[str]]) -> RenderableType:
     most = max((Decimal(usd) for _, usd in amounts), default=Decimal())
-    rows = [
-        (name, usd, "█" * (int(Decimal(usd) * _BAR / most) if most else 0)) for name, usd in amounts
-    ]
+    rows = [(name, usd, _block(Decimal(usd), most)) for name, usd in amounts]
     return _table((heading, "USD", ""), rows)
+
+
+def _block(usd: Decimal, most: Decimal) -> str:
+    """What was spent is seen, however little it is beside the most."""
+    return "█" * int(usd * _BAR / most) or "▏" if usd > 0 else " "
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> RenderableType:
@@ -122,8 +144,13 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> Renderable
 
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for heading in headings:
-        table.add_column(heading, no_wrap=heading not in ("WHAT TO DO",), overflow="ellipsis")
-    for row in rows[:_ROWS]:
+        table.add_column(
+            heading,
+            no_wrap=heading != "WHAT TO DO",
+            overflow="ellipsis",
+            justify="right" if heading in ("USD", "LEFT") else "left",
+        )
+    for row in rows:
         # A text of a workload's moves no cursor: `cell` leaves nothing in it that a terminal obeys.
         table.add_row(*(one if isinstance(one, Text) else Text(cell(one)) for one in row))
     if not rows:

@@ -93,6 +93,7 @@ class StatusPage:
         self._templates.filters["usd"] = usd
         self._templates.filters["ago"] = ago
         self._templates.filters["moment"] = moment
+        self._templates.filters["left"] = left
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -222,7 +223,7 @@ class StatusPage:
                 reason="The token is not valid here, has expired, or was revoked. Make one by `tollhouse token create --view`.",
                 headers={"WWW-Authenticate": "Bearer"},
             )
-        return web.HTTPSeeOther("/login")
+        return web.Response(status=303, headers={"Location": "/login"})
 
     async def _shown(self, viewer: Viewer, days: int) -> dict[str, Any]:
         """What the templates name."""
@@ -242,7 +243,7 @@ class StatusPage:
             keys, families = await asyncio.gather(
                 self._perform("key_list", {}), self._families(), return_exceptions=True
             )
-            shown["keys"] = [] if isinstance(keys, BaseException) else keys
+            shown["keys"] = [] if isinstance(keys, BaseException) else _there(keys)
             shown["process"] = [] if isinstance(families, BaseException) else process(families)
             shown["reasons"] = list(self._reasons())
         return shown
@@ -267,6 +268,15 @@ def usd(amount: Decimal | str) -> str:
     if abs(value) >= 1:
         return f"{value:,.2f}"
     return f"{value:.4f}" if abs(value) >= Decimal("0.0001") else "under 0.0001"
+
+
+def left(amount: str, limit: str) -> str:
+    """What is left of a limit, as `usd` has dollars: ``0.3542 usd``, ``18,630 tokens``, and ``8`` of ``8 concurrent``."""
+    unit = limit.partition(" ")[2].partition("/")[0]
+    if unit == "usd":
+        return f"{usd(amount)} usd"
+    counted = f"{Decimal(amount):,f}"
+    return counted if unit == "concurrent" else f"{counted} {unit}"
 
 
 def moment(timestamp: str | None) -> str:
@@ -304,6 +314,11 @@ def process(families: Families) -> list[tuple[str, int, bool]]:
             bad = bool(value) and state in ("open", "half open")
             found.append((f"{shown}, {state}" if state else shown, int(value), bad))
     return found
+
+
+def _there(keys: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without the paths that have no key, as most have none of several: all of them where none has one."""
+    return [row for row in keys if row["state"] != "missing"] or keys
 
 
 def _days(request: web.Request) -> int:
