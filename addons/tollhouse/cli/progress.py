@@ -71,9 +71,9 @@ _shown: Waiting | None = None
 
 
 @contextmanager
-def waiting(what: str, total: int | None = None) -> Iterator[Waiting]:
-    """Shows that the command waits for ``what``, for as long as the block runs. ``total`` is how many there are of what
-    `Waiting.advance` counts. A wait within another one is a part of that one, and draws nothing of its own.
+def waiting(what: str, total: int | None = None, *, after_s: float = _AFTER_S) -> Iterator[Waiting]:
+    """Shows that the command waits for ``what``, for as long as the block runs, ``after_s`` from its beginning on. ``total`` is how
+    many there are of what `Waiting.advance` counts. A wait within another one is a part of that one, and draws nothing of its own.
 
     Nothing is printed to stdout in the block: the two would be drawn over each other.
     """
@@ -82,10 +82,13 @@ def waiting(what: str, total: int | None = None) -> Iterator[Waiting]:
         yield Waiting(what, total)
         return
     _shown = mine = Waiting(what, total)
-    timer = threading.Timer(_AFTER_S, mine.begin)
+    timer = threading.Timer(after_s, mine.begin)
     timer.daemon = True
-    timer.start()
     try:
+        if after_s > 0:
+            timer.start()
+        else:
+            mine.begin()
         yield mine
     finally:
         timer.cancel()

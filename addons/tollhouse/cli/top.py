@@ -24,6 +24,8 @@ _BAR = 20
 _MOST_ROWS, _LEAST_ROWS = 8, 2
 """Of each table: as many as leave all of them on the screen."""
 _TABLES = 6
+_ID = 29
+"""Characters of a call's id."""
 
 
 @click.command()
@@ -79,17 +81,18 @@ def shown(overview: dict[str, Any], days: int, rows: int) -> Group:
     head = Text(f"Tollhouse  {overview['at']}  {overview['total']} USD {span} (UTC)", "bold")
     if overview["partial"]:
         head.append("  a part: there are more projects than are added up", "red")
-    parts: list[RenderableType] = [head, _budgets(overview["budgets"][:rows])]
+    now = overview["at"]
+    parts: list[RenderableType] = [head, _budgets(overview["budgets"][:rows], now)]
     for name, heading in (("projects", "PROJECT"), ("models", "MODEL"), ("sessions", "SESSION")):
         parts.append(_amounts(heading, overview[name][:rows]))
     refused = [
-        (_moment(row["ts"]), row["project"], _asked(row), row["reason"], row["todo"])
+        (_moment(row["ts"], now), row["project"], _asked(row), row["reason"], row["todo"])
         for row in overview["refusals"][:rows]
     ]
     parts.append(_table(("REFUSED", "PROJECT", "ASKED", "REASON", "WHAT TO DO"), refused))
     calls = [
         (
-            _moment(row["ts"]),
+            _moment(row["ts"], now),
             row["project"],
             _asked(row),
             row["status"],
@@ -103,9 +106,10 @@ def shown(overview: dict[str, Any], days: int, rows: int) -> Group:
     return Group(head, *(one for part in parts[1:] for one in (part, empty)))
 
 
-def _moment(timestamp: str) -> str:
-    """RFC 3339 in UTC, to the second."""
-    return timestamp[:19].replace("T", " ")
+def _moment(timestamp: str, now: str) -> str:
+    """RFC 3339 in UTC, to the second: of the day of ``now`` the time alone."""
+    same = timestamp[:10] == now[:10]
+    return timestamp[11:19] if same else timestamp[:19].replace("T", " ").removesuffix(" 00:00:00")
 
 
 def _asked(row: dict[str, Any]) -> str:
@@ -113,7 +117,7 @@ def _asked(row: dict[str, Any]) -> str:
     return f"{provider}/{row['model']}" if row["model"] else str(provider)
 
 
-def _budgets(budgets: Sequence[dict[str, Any]]) -> RenderableType:
+def _budgets(budgets: Sequence[dict[str, Any]], now: str) -> RenderableType:
     from rich.text import Text
 
     rows = []
@@ -121,9 +125,11 @@ def _budgets(budgets: Sequence[dict[str, Any]]) -> RenderableType:
         percent = int(row["percent"])
         style = "red" if percent >= 100 else "yellow" if percent >= _AMBER else "green"
         filled = min(percent, 100) * _BAR // 100
-        bar = Text("█" * filled + "░" * (_BAR - filled), style)
-        bar.append(f" {percent} %")
-        rows.append((row["scope"], row["limit"], bar, row["left"], _moment(row["resets_at"] or "")))
+        # The number stands first, so that a narrow terminal cuts the bar.
+        bar = Text(f"{percent:>3} % " + "█" * filled + "░" * (_BAR - filled), style)
+        rows.append(
+            (row["scope"], row["limit"], bar, row["left"], _moment(row["resets_at"] or "", now))
+        )
     return _table(("BUDGET", "LIMIT", "TAKEN", "LEFT", "RESETS"), rows)
 
 
@@ -149,6 +155,8 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> Renderable
             no_wrap=heading != "WHAT TO DO",
             overflow="ellipsis",
             justify="right" if heading in ("USD", "LEFT") else "left",
+            # A part of an id is none.
+            min_width=_ID if heading == "CALL" else None,
         )
     for row in rows:
         # A text of a workload's moves no cursor: `cell` leaves nothing in it that a terminal obeys.
