@@ -131,7 +131,7 @@ class Overview:
 
     async def _budgets(self, viewer: Viewer, projects: Sequence[Project]) -> list[Json]:
         """Each limit of the projects and their tenants, the fullest first. What a tenant has spent tells of its other
-        projects: who sees some of them does not see it."""
+        projects: a viewer of some of them does not see it."""
         scopes = [Scope("project", each.tenant, each.id) for each in projects]
         if viewer.projects is None:
             tenants = dict.fromkeys(each.tenant for each in projects)

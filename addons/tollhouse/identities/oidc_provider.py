@@ -97,7 +97,8 @@ class OidcProvider:
         return (await self._discovered()).told.authorization_url
 
     async def login(self, code: str, verifier: str, nonce: str) -> Mapping[str, Any]:
-        """The claims of who has logged in, for the ``code`` that he has brought. Raises `ProviderAway` and `LoginRefused`."""
+        """The claims of the person who has logged in, for the ``code`` that the browser has brought. Raises `ProviderAway` and
+        `LoginRefused`."""
         found = await self._discovered()
         token = await self._exchanged(found, code, verifier)
         claims = await _claims(found.logins, token)

@@ -1,4 +1,5 @@
-"""Who may look: a bearer token in the request, or the session of a browser that has shown one or whose person has logged in."""
+"""Access to what is shown: a bearer token in the request, or the session of a browser that has shown one, or whose person has
+logged in."""
 
 from __future__ import annotations
 
@@ -84,7 +85,7 @@ class Access:
         """Digest of a token -> whom it was found to show last, and when."""
 
     async def of(self, request: web.Request) -> Viewer | None:
-        """Who asks; None for nobody who may look. A bearer token that is wrong is not made good by a session."""
+        """The viewer who asks; None for anybody who may not look. A bearer token that is wrong is not made good by a session."""
         given = request.headers.getall("Authorization", [])
         if given:
             scheme, _, token = given[0].partition(" ")
@@ -122,7 +123,7 @@ class Access:
         self._attempts.failed(source_of(request.remote or ""))
 
     def known(self, request: web.Request) -> Viewer | None:
-        """Who asks, as `of` found it before: for a time in which nobody can say."""
+        """The viewer who asks, as `of` found it before: for a time in which Redis can't be asked."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         return self._was_good(token.strip()) if scheme.lower() == "bearer" else None
 

@@ -87,7 +87,7 @@ class OidcLogin:
         given = request.query.getall("state", [])
         if len(begun) != 3 or len(given) != 1 or not _same(begun[0], given[0]):
             raise OperationRefused(_NOT_BEGUN)
-        # RFC 9207: who is asked by two providers knows the answer of one from that of the other.
+        # RFC 9207: `iss` tells the answer of one provider from that of another.
         if request.query.get("iss", self._oidc.issuer) != self._oidc.issuer:
             raise OperationRefused(_OTHER)
         code = request.query.get("code", "")
