@@ -128,7 +128,8 @@ def _as_svg(name: str, title: str, printed: str, width: int) -> None:
     """As a terminal shows it, in the reader's own monospace: rich names a font of another host."""
     with Path(os.devnull).open("w") as nowhere:
         console = Console(record=True, width=width, file=nowhere, force_terminal=True)
-        console.print(Text.from_ansi(printed.strip("\n")), overflow="ellipsis", no_wrap=True)
+        # The picture cuts the last line a little.
+        console.print(Text.from_ansi(printed.strip("\n") + "\n"), overflow="ellipsis", no_wrap=True)
     drawn = console.export_svg(title=title, unique_id=name)
     drawn = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)
     drawn = drawn.replace("Fira Code, monospace", "monospace").replace("arial", "sans-serif")
