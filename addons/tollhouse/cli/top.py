@@ -24,8 +24,6 @@ _BAR = 20
 _MOST_ROWS, _LEAST_ROWS = 8, 2
 """Of each table: as many as leave all of them on the screen."""
 _TABLES = 6
-_ID = 29
-"""Characters of a call's id."""
 
 
 @click.command()
@@ -152,11 +150,10 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> Renderable
     for heading in headings:
         table.add_column(
             heading,
-            no_wrap=heading != "WHAT TO DO",
+            # What wraps makes room for the rest in a narrow terminal.
+            no_wrap=heading not in ("WHAT TO DO", "ASKED"),
             overflow="ellipsis",
             justify="right" if heading in ("USD", "LEFT") else "left",
-            # A part of an id is none.
-            min_width=_ID if heading == "CALL" else None,
         )
     for row in rows:
         # A text of a workload's moves no cursor: `cell` leaves nothing in it that a terminal obeys.
