@@ -328,7 +328,7 @@ class ClientConnection(asyncio.Protocol):
         if self._spoken is not None:
             self._spoken.lose(why)
 
-    # From HTTP downwards: `line.Line`.
+    # From HTTP downwards: `http1_connection.Http1Connection`.
 
     @property
     def exchange(self) -> Exchange | None:
