@@ -131,6 +131,6 @@ def _networks(config: Config) -> Iterator[Finding]:
         yield Finding(
             "warn",
             "identity.network takes an address for an identity.",
-            "Whoever can send from such an address, or is behind the same NAT, is that project.",
+            "Anybody who can send from such an address, or is behind the same NAT, is that project.",
             "Use JWTs or certificates where workloads can show them.",
         )

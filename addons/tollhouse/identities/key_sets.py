@@ -1,7 +1,7 @@
 """The keys of one issuer, kept for an hour and read again in the background.
 
 A JWT whose key is not known makes them be read again at once, since the issuer may have rotated. That happens at most once in
-30 s, whoever asks: else anybody could have an issuer asked as often as he invents ids of keys. A call with a known key never
+30 s, whoever asks: else an issuer would be asked as often as somebody invents ids of keys. A call with a known key never
 waits for that.
 
 While the issuer is away, the last keys count for two hours after they were read. What is no JWK Set counts as an issuer that is
@@ -178,7 +178,7 @@ class IssuerKeys:
         )
 
     async def _read_again(self) -> None:
-        """Once in `REFETCH_S`. Who comes while that read is under way waits for it."""
+        """Once in `REFETCH_S`. A caller that comes while that read is under way waits for it."""
         now = self._clock()
         if self._refetch is None and now - self._refetched >= REFETCH_S:
             self._refetched = now
