@@ -2,10 +2,12 @@
 # all platforms. Take a newer one with its tag: docker build --build-arg PYTHON_IMAGE=python:3.13.N-slim-trixie@sha256:...
 ARG PYTHON_IMAGE=python:3.13.16-slim-trixie@sha256:bf44cdfcb76cd3b41e879bc058fc37ec5872002ccfde7fcb765e218cde0cd79c
 FROM ${PYTHON_IMAGE} AS build
+# The commands of this stage are those of "From source, by hashes" in docs/deploy.md, word for word.
+WORKDIR /src
 # uv, of the version that wrote uv.lock, and the build backend: by their hashes, as all that the lock names.
-COPY build-requirements.txt /src/
-RUN python -m venv /opt/build \
- && /opt/build/bin/pip install --no-cache-dir --require-hashes --only-binary=:all: -r /src/build-requirements.txt
+COPY build-requirements.txt ./
+RUN python3.13 -m venv /opt/build \
+ && /opt/build/bin/pip install --no-cache-dir --require-hashes --only-binary=:all: -r build-requirements.txt
 ENV PATH=/opt/build/bin:$PATH \
     UV_COMPILE_BYTECODE=1 \
     UV_LINK_MODE=copy \
@@ -13,15 +15,14 @@ ENV PATH=/opt/build/bin:$PATH \
     UV_PROJECT_ENVIRONMENT=/opt/tollhouse \
     UV_PYTHON=/usr/local/bin/python3.13 \
     UV_PYTHON_DOWNLOADS=never
-WORKDIR /src
 # The dependencies alone, so that a change of ours does not fetch them again.
 COPY pyproject.toml uv.lock ./
 RUN uv sync --locked --no-dev --no-install-project
 COPY README.md LICENSE ./
 COPY addons addons
 # Without isolation, in which a build would fetch its backend anew and by no hash.
-RUN hatchling build --target wheel --directory /wheels \
- && uv pip install --python /opt/tollhouse/bin/python --no-deps --no-index /wheels/*.whl
+RUN hatchling build --target wheel --directory /opt/build/wheels \
+ && uv pip install --python /opt/tollhouse/bin/python --no-deps --no-index /opt/build/wheels/*.whl
 
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="Tollhouse" \

@@ -125,20 +125,32 @@ def test_what_builds_is_pinned() -> None:
     assert system["requires"] == [f"hatchling=={versions['hatchling']}"]
 
 
-def test_nothing_is_installed_but_by_a_hash() -> None:
-    """Of each command that installs: from the lock, from the file of hashes, or the wheel that was
-    built here."""
-    installs = [
-        command.strip()
-        for name, arguments in instructions()
+def test_it_builds_by_the_commands_of_the_documentation() -> None:
+    """Those of "From source, by hashes", which `.ci/run` runs in a copy of the repository; and the second stage installs nothing.
+    Each that installs takes what it does from the lock, from the file of hashes, or from the wheel that was built here."""
+    command = [ROOT / ".ci" / "readme", ROOT / "docs" / "deploy.md", "From source, by hashes", "1"]
+    block = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    export, *documented = block.splitlines()
+    every = instructions()
+    second = max(index for index, (name, _) in enumerate(every) if name == "FROM")
+    built = [
+        " ".join(command.split())
+        for name, arguments in every[:second]
         if name == "RUN"
         for command in arguments.split("&&")
-        if re.search(r"\b(pip|uv|apt-get|apt|curl|wget|npm)\b", command)
     ]
-    assert installs == [
-        "/opt/build/bin/pip install --no-cache-dir --require-hashes --only-binary=:all: -r /src/build-requirements.txt",
+    assert built == documented
+    assert [command for command in built if re.search(r"\binstall\b|\bsync\b", command)] == [
+        "/opt/build/bin/pip install --no-cache-dir --require-hashes --only-binary=:all: -r build-requirements.txt",
         "uv sync --locked --no-dev --no-install-project",
-        "uv pip install --python /opt/tollhouse/bin/python --no-deps --no-index /wheels/*.whl",
+        "uv pip install --python /opt/tollhouse/bin/python --no-deps --no-index /opt/build/wheels/*.whl",
+    ]
+    said, *settings = shlex.split(export)
+    assert said == "export"
+    [environ] = [arguments for name, arguments in every[:second] if name == "ENV"]
+    assert {*settings} <= {*shlex.split(environ)}
+    assert [arguments.split()[0] for name, arguments in every[second:] if name == "RUN"] == [
+        "install"
     ]
 
 

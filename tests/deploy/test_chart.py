@@ -1,10 +1,8 @@
-"""deploy/helm: what the chart makes of its values. Helm renders it where it is on PATH; what can be known without it is tested
-everywhere."""
+"""deploy/helm: what the chart makes of its values, rendered and linted by the library that `helm` itself is made of."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -13,8 +11,9 @@ from typing import Any
 import jsonschema
 import kubernetes_validate
 import pytest
+from helm_python import chart as helm
+from helm_python.errors import HelmError
 from ruamel.yaml import YAML
-from tests.support.requires import program
 
 from tollhouse.config.load import load_config, unenforced
 from tollhouse.policies.kubernetes import kubernetes
@@ -23,8 +22,8 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy" / "helm" / "tollhouse"
 VALUES = (CHART / "values.yaml").read_text()
 
-RELEASE = ("--namespace", "tollhouse", "--kube-version", "1.37.0")
-"""A helm that was built with `go install` believes that it speaks with Kubernetes 1.20."""
+NAME = "tollhouse"
+"""Of the release and of its namespace."""
 SCRAPED = {
     "serviceMonitor.enabled": True,
     "serviceMonitor.tokenSecret.name": "view",
@@ -49,27 +48,28 @@ def yaml(text: str) -> list[Any]:
     return [one for one in YAML(typ="safe", pure=True).load_all(text) if one]
 
 
+def nested(values: dict[str, object]) -> dict[str, Any]:
+    """A tree of values of names with dots, as `helm --set` takes them."""
+    tree: dict[str, Any] = {}
+    for name, value in values.items():
+        *tables, key = name.split(".")
+        at = tree
+        for table in tables:
+            at = at.setdefault(table, {})
+        at[key] = value
+    return tree
+
+
 @cache
-def _run(values: str) -> subprocess.CompletedProcess[str]:
-    settings = [
-        word
-        for key, value in json.loads(values).items()
-        for word in ("--set-json", f"{key}={json.dumps(value)}")
-    ]
-    return subprocess.run(
-        [program("helm"), "template", "tollhouse", CHART, *RELEASE, *settings],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+def _render(values: str) -> dict[str, str]:
+    with helm.Chart.load(CHART) as chart:
+        return chart.render(json.loads(values), name=NAME, namespace=NAME)
 
 
 def rendered(**values: object) -> dict[tuple[str, str], dict[str, Any]]:
     """The chart's documents for these values, by kind and namespace/name."""
-    done = _run(json.dumps(values))
-    assert done.returncode == 0, done.stderr
-    documents = yaml(done.stdout)
+    files = _render(json.dumps(nested(values)))
+    documents = [d for name, text in files.items() if name.endswith(".yaml") for d in yaml(text)]
     found = {
         (d["kind"], f"{d['metadata']['namespace']}/{d['metadata']['name']}"): d for d in documents
     }
@@ -78,9 +78,9 @@ def rendered(**values: object) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def refused(**values: object) -> str:
-    done = _run(json.dumps(values))
-    assert done.returncode != 0
-    return done.stderr
+    with pytest.raises(HelmError) as caught:
+        _render(json.dumps(nested(values)))
+    return str(caught.value)
 
 
 def pod(**values: object) -> dict[str, Any]:
@@ -123,19 +123,15 @@ def test_the_default_policy_lets_out_what_the_renderer_does() -> None:
     assert made[-1]["spec"]["egress"][-1]["to"] == networks
 
 
-@pytest.mark.requires("helm")
 def test_helm_lint() -> None:
-    done = subprocess.run(
-        [program("helm"), "lint", "--strict", "--kube-version", "1.37.0", CHART],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
+    """Strict: a warning is a failure as well. An icon is no more than recommended."""
+    for values in ({}, EVERYTHING):
+        report = helm.lint(CHART, nested(values), strict=True, kube_version="1.37.0")
+        assert report["total_charts_linted"] == 1
+        assert report["errors"] == []
+        assert [one["error"] for one in report["messages"]] == ["icon is recommended"]
 
 
-@pytest.mark.requires("helm")
 @pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["default", "everything"])
 def test_kubernetes_takes_every_document(values: dict[str, object]) -> None:
     """By Kubernetes' published schemas, without a field that they do not know."""
@@ -146,7 +142,6 @@ def test_kubernetes_takes_every_document(values: dict[str, object]) -> None:
     assert len(found) == (16 if values else 6)
 
 
-@pytest.mark.requires("helm")
 def test_the_pod_is_confined() -> None:
     """What Kubernetes' "restricted" level asks for, and a root filesystem that nobody writes."""
     spec = pod(**EVERYTHING)["spec"]
@@ -181,7 +176,6 @@ def test_the_pod_is_confined() -> None:
     assert mount["mountPath"] == "/var/run/secrets/openai"
 
 
-@pytest.mark.requires("helm")
 def test_probes_and_services_have_their_own_ports() -> None:
     """Probes ask the admin port, which is not at the workloads' Service; ports follow the configuration."""
     values = {"config.listen.proxy": "*:3128", "config.listen.base_url": "0.0.0.0:8000"}
@@ -211,7 +205,6 @@ def test_probes_and_services_have_their_own_ports() -> None:
     assert [one["name"] for one in admin["spec"]["ports"]] == [monitor["endpoints"][0]["port"]]
 
 
-@pytest.mark.requires("helm")
 def test_the_scrape_shows_a_token_as_the_gateway_takes_it() -> None:
     """With a token over TLS or by the switch, or open; and no scrape that could only be refused."""
     [endpoint] = rendered(**SCRAPED)["ServiceMonitor", "tollhouse/tollhouse"]["spec"]["endpoints"]
@@ -241,7 +234,6 @@ def test_the_scrape_shows_a_token_as_the_gateway_takes_it() -> None:
     assert "config.admin.unsafe_plaintext=true" in refused(**without)
 
 
-@pytest.mark.requires("helm")
 def test_rules_and_board_are_those_of_deploy() -> None:
     """What Prometheus writes for a person, such as {{ $labels.provider }}, is not Helm's to fill in."""
     found = rendered(**EVERYTHING)
@@ -253,7 +245,6 @@ def test_rules_and_board_are_those_of_deploy() -> None:
     assert json.loads(board["data"]["tollhouse.json"]) == wanted
 
 
-@pytest.mark.requires("helm")
 def test_the_configuration_runs_and_the_policy_is_rendered_for_it(tmp_path: Path) -> None:
     """The ConfigMap is a file that the gateway takes, numbers as they were; its own renderer writes the chart's policy."""
     values = {
@@ -281,7 +272,6 @@ def test_the_configuration_runs_and_the_policy_is_rendered_for_it(tmp_path: Path
     assert pod(**values)["spec"]["terminationGracePeriodSeconds"] == 90
 
 
-@pytest.mark.requires("helm")
 def test_a_changed_configuration_is_a_rollout() -> None:
     """By the annotation of the pods, which nothing else changes."""
     before = pod()["metadata"]["annotations"]["checksum/config"]
@@ -292,7 +282,6 @@ def test_a_changed_configuration_is_a_rollout() -> None:
     assert before == pod(replicaCount=3)["metadata"]["annotations"]["checksum/config"]
 
 
-@pytest.mark.requires("helm")
 def test_replicas_are_spread_scaled_and_kept() -> None:
     """Selectors mean the pods; the autoscaler owns the number of them."""
     found = rendered(**EVERYTHING)
@@ -312,7 +301,6 @@ def test_replicas_are_spread_scaled_and_kept() -> None:
     assert found["NetworkPolicy", "tollhouse/tollhouse-deny"]["spec"]["podSelector"] == {}
 
 
-@pytest.mark.requires("helm")
 def test_workloads_get_the_certificate_and_one_way_out() -> None:
     """In each of their namespaces; a private key goes into none."""
     found = rendered(**EVERYTHING)
@@ -330,7 +318,6 @@ def test_workloads_get_the_certificate_and_one_way_out() -> None:
     assert "private key" in refused(**EVERYTHING | {"workloads.ca": key})
 
 
-@pytest.mark.requires("helm")
 @pytest.mark.parametrize(
     ("values", "why"),
     [

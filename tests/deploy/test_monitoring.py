@@ -1,4 +1,5 @@
-"""deploy/prometheus and deploy/grafana: rules and a board of metrics that there are. promtool judges them where it is on PATH."""
+"""deploy/prometheus and deploy/grafana: rules and a board of metrics that there are. Where Prometheus is on PATH, promtool judges
+them, and a server that scrapes a running gateway has data for each panel."""
 
 from __future__ import annotations
 
@@ -13,11 +14,12 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from ruamel.yaml import YAML
-from tests.support.inproc import open_inside
+from tests.support.inproc import Inside, open_inside
 from tests.support.otlp_receiver import OtlpReceiver
+from tests.support.prometheus import Prometheus
 from tests.support.requires import program
 
-from tollhouse.demo.standin_script import reply
+from tollhouse.demo.standin_script import Behaviour, reply
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy" / "prometheus" / "tollhouse-rules.yaml"
@@ -35,8 +37,13 @@ def panels() -> list[dict[str, Any]]:
 
 
 def expressions() -> dict[str, str]:
-    """Every expression of the board and of the rules, with what Grafana puts in the place of its variables."""
-    found = {rule["alert"]: rule["expr"] for rule in rules()}
+    """Every expression of the board and of the rules."""
+    return {rule["alert"]: rule["expr"] for rule in rules()} | of_board()
+
+
+def of_board() -> dict[str, str]:
+    """Its expressions, with what Grafana puts in the place of its variables."""
+    found: dict[str, str] = {}
     for panel in panels():
         for target in panel["targets"]:
             text = target["expr"].replace("$__rate_interval", "5m")
@@ -46,9 +53,33 @@ def expressions() -> dict[str, str]:
     return found
 
 
+TROUBLE = {"Paths by state B"}
+"""Has a value only while a login at Vault fails."""
+
+
+class Calls:
+    """A running gateway with all that is optional, and a workload of it."""
+
+    def __init__(self, inside: Inside) -> None:
+        self.inside = inside
+        self.admin = inside.gateway.addresses["admin"]
+
+    def _post(self, stream: bool) -> int:
+        """The status of a call."""
+        body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
+        with httpx2.Client(
+            proxy=self.inside.proxy_url, verify=self.inside.context, trust_env=False, timeout=30
+        ) as client:
+            return client.post(URL, json={**body, "stream": stream}).status_code
+
+    def make(self) -> None:
+        """One that is answered whole, one that is streamed, and one whose key the provider refuses."""
+        self.inside.standin.script(Behaviour(), Behaviour(), reply(401, b"{}"))
+        assert [self._post(False), self._post(True), self._post(False)] == [200, 200, 502]
+
+
 @pytest.fixture(scope="module")
-def series(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """What /metrics of a running gateway shows: labels by the name of a series. It has all that is optional."""
+def calls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calls]:
     directory = tmp_path_factory.mktemp("monitoring")
     (directory / "own.py").write_text("class Own:\n    def request(self, flow): ...\n")
     with OtlpReceiver() as receiver:
@@ -61,16 +92,15 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         # It has nothing to tell this one.
         alerts = [{"at": ["100%"], "to": "https://hooks.internal/", "on": []}]
         with open_inside(directory, settings, tables={"alerts": alerts}) as inside:
-            body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "hello"}]}
-            with httpx2.Client(
-                proxy=inside.proxy_url, verify=inside.context, trust_env=False, timeout=30
-            ) as client:
-                for stream in (False, True):
-                    assert client.post(URL, json={**body, "stream": stream}).status_code == 200
-                inside.standin.always(reply(401, b"{}"))
-                assert client.post(URL, json=body).status_code == 502
-            address = inside.gateway.addresses["admin"]
-            text = httpx2.get(f"http://{address}/metrics", trust_env=False).text
+            made = Calls(inside)
+            made.make()
+            yield made
+
+
+@pytest.fixture(scope="module")
+def series(calls: Calls) -> dict[str, set[str]]:
+    """What /metrics of a running gateway shows: labels by the name of a series."""
+    text = httpx2.get(f"http://{calls.admin}/metrics", trust_env=False).text
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -157,6 +187,21 @@ def test_promtool_takes_all(tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.requires("prometheus")
+def test_each_panel_has_data(calls: Calls, tmp_path: Path) -> None:
+    """In a Prometheus that scraped the gateway before and after some calls."""
+    refused = 'tollhouse_calls_total{reason="credential_refused"}'
+    with Prometheus(tmp_path, calls.admin) as prometheus:
+        # The rate of a counter begins with its second value.
+        prometheus.wait_for(refused)
+        calls.make()
+        expressions = {name: text for name, text in of_board().items() if name not in TROUBLE}
+        prometheus.wait_for(f"{refused} > 1", *expressions.values())
+        assert len(expressions) > 40
+        for name in TROUBLE:
+            assert prometheus.values(of_board()[name]) == [], name
 
 
 def test_the_chart_has_the_same() -> None:

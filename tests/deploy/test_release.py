@@ -1,14 +1,21 @@
-"""The release workflow, as far as it can be read: what it runs, with which rights, and from where."""
+"""The release workflow, as far as it can be read: what it runs, with which rights, and from where. Its linters judge it where they
+are on PATH, and its SBOM is made."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shlex
+import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
+from tests.support.requires import program
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / ".github" / "workflows" / "release.yml"
@@ -58,4 +65,43 @@ def test_commands_are_whole(jobs: dict[str, Any]) -> None:
         assert "${{" not in command
         for name in re.findall(r"(?:bash|-r|--build-constraints) ([\w./-]+)", command):
             assert (ROOT / name).is_file(), name
-    assert any("--format cyclonedx1.5" in command for command in commands)
+
+
+def test_the_sbom_has_what_is_locked(jobs: dict[str, Any], tmp_path: Path) -> None:
+    """By the workflow's own command: each dependency in its locked version, with its hashes."""
+    uv = os.environ.get("UV") or shutil.which("uv")
+    if uv is None:
+        pytest.skip("uv is not on PATH")
+    [command] = [
+        step["run"] for step in jobs["build"]["steps"] if "cyclonedx" in step.get("run", "")
+    ]
+    script = command.replace("sbom", shlex.quote(str(tmp_path / "sbom"))).replace(
+        "uv export", f"{shlex.quote(uv)} export --offline"
+    )
+    environ = {**os.environ, "GITHUB_REF_NAME": "v1.2.3"}
+    subprocess.run(["bash", "-euc", script], cwd=ROOT, env=environ, check=True, timeout=60)
+    sbom = json.loads((tmp_path / "sbom" / "tollhouse-1.2.3.cdx.json").read_text())
+    assert (sbom["bomFormat"], sbom["specVersion"]) == ("CycloneDX", "1.5")
+    found = {component["name"]: component for component in sbom["components"]}
+    packages = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
+    versions = {package["name"]: package["version"] for package in packages}
+    assert {"aiohttp", "mitmproxy", "pyarrow", "openai"} <= found.keys() <= versions.keys()
+    assert "pytest" not in found
+    for name, component in found.items():
+        assert component["version"] == versions[name]
+        assert all(one["hashes"] for one in component["externalReferences"]), name
+
+
+@pytest.mark.parametrize(
+    ("linter", "options"),
+    [
+        pytest.param("actionlint", ["-no-color"], marks=pytest.mark.requires("actionlint")),
+        # Without the network, where it would ask for the actions' own faults.
+        pytest.param("zizmor", ["--offline", "-q"], marks=pytest.mark.requires("zizmor")),
+    ],
+)
+def test_its_linters_find_nothing(linter: str, options: list[str]) -> None:
+    done = subprocess.run(
+        [program(linter), *options, FILE], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

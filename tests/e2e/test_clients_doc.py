@@ -18,7 +18,8 @@ from tests.support.requires import FRAMEWORKS, NODE, places, program
 from tollhouse.demo.standin import StandIn
 from tollhouse.demo.standin_script import Behaviour
 
-TEXT = (Path(__file__).parents[2] / "docs" / "clients.md").read_text()
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "clients.md").read_text()
 CLIENTS = Path(__file__).parent / "clients"
 HOSTS = ("api.openai.com", "api.anthropic.com", "generativelanguage.googleapis.com")
 ANSWER = "Hello from the road."
@@ -106,6 +107,19 @@ def test_python(gateway: Road, tmp_path: Path, number: int, provider: str) -> No
     (tmp_path / "app.py").write_text(blocks("Python", "python")[number])
     output = said(gateway, tmp_path, f"{PROXY}{sys.executable} app.py")
     assert_called(gateway, provider, "proxy", output)
+
+
+def test_a_file_of_variables(gateway: Road, tmp_path: Path) -> None:
+    """deploy/laptop's example for a workload, with a token and a directory put in."""
+    lines = (
+        (ROOT / "deploy" / "laptop" / "workload.env.example")
+        .read_text()
+        .replace("gate_TOKEN", gateway.token)
+        .replace("/path/to", str(tmp_path))
+    )
+    (tmp_path / "app.py").write_text(blocks("Python", "python")[0])
+    output = said(gateway, tmp_path, f"set -a\n{lines}set +a\n{sys.executable} app.py")
+    assert_called(gateway, "openai", "proxy", output)
 
 
 def test_python_by_the_base_url(gateway: Road, tmp_path: Path) -> None:

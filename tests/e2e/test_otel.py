@@ -14,7 +14,7 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.support.gateway import REAL_KEY, Road, open_road
-from tests.support.otel_collector import OtelCollector
+from tests.support.otel_collector import Collector
 from tests.support.otlp_receiver import OtlpReceiver, ReceivedSpan
 from tests.support.programs import free_port
 
@@ -247,12 +247,14 @@ def test_workers_and_older_names(tmp_path: Path) -> None:
         assert "gen_ai.client.operation.duration" in receiver.points()
 
 
-@pytest.mark.requires("otelcol")
-def test_a_real_collector_takes_it(tmp_path: Path) -> None:
-    """otelcol passes on what the gateway has sent: it takes both signals for sound."""
+@pytest.mark.parametrize(
+    "name", [pytest.param(one, marks=pytest.mark.requires(one)) for one in ("otelcol", "rotel")]
+)
+def test_a_real_collector_takes_it(name: str, tmp_path: Path) -> None:
+    """It passes on what the gateway has sent: it takes both signals for sound."""
     with (
         OtlpReceiver() as receiver,
-        OtelCollector(tmp_path, receiver.endpoint) as collector,
+        Collector(name, tmp_path, receiver.endpoint) as collector,
         open_road(
             tmp_path / "gateway", {"otel": {"endpoint": collector.endpoint}}, environ=SOON
         ) as road,

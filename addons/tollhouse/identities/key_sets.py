@@ -47,7 +47,7 @@ class KeysAway(Exception):
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
-        self.why = why
+        self.why = why.removesuffix(".")
 
 
 class KeySource(Protocol):
@@ -86,7 +86,7 @@ class JwksUrl:
         except StoreAway as away:
             raise KeysAway(away.why) from None
         except (OSError, ValueError) as error:
-            raise KeysAway(f"{self._token_file} can't be read ({type(error).__name__})") from None
+            raise KeysAway(f"{self._token_file} can't be read ({_in_words(error)})") from None
         if answer.status != 200:
             raise KeysAway(f"{self.place} answers {answer.status}")
         return answer.data
@@ -104,10 +104,13 @@ class JwksFile:
         try:
             return await asyncio.to_thread(files.read, self._path)
         except OSError as error:
-            why = error.strerror or type(error).__name__
-            raise KeysAway(f"{self._path} can't be read ({why})") from None
+            raise KeysAway(f"{self._path} can't be read ({_in_words(error)})") from None
 
     async def close(self) -> None: ...
+
+
+def _in_words(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
 
 
 class IssuerKeys:
