@@ -270,7 +270,7 @@ def test_resume(busy: Busy, tmp_path: Path) -> None:
 
 
 def test_on_a_terminal_beside_a_running_gateway(tmp_path: Path) -> None:
-    """The embedded store is read through the gateway; who looks on sees how far it is, and what was spent."""
+    """The embedded store is read through the gateway; the terminal shows how much was exported, and what was spent."""
     with open_road(tmp_path / "gateway") as road:
         with road.http() as client:
             client.post(CHAT, json=ASKED).raise_for_status()
@@ -278,8 +278,8 @@ def test_on_a_terminal_beside_a_running_gateway(tmp_path: Path) -> None:
         lines = road.wait_lines(2)
         file = tmp_path / "calls.jsonl"
         said = on_terminal(road, "export", "calls", "--to", str(file))
-        assert "records" in said
-        assert "[####" in said
+        # How far it is is drawn once it takes long: tests/cli/test_progress.py.
+        assert "records in " in said
         assert json.loads(file.read_text().splitlines()[0])["call_id"] == lines[0]["call_id"]
         assert "█" in on_terminal(road, "usage", "--project", road.project, "--by", "model")
         config = ("--config", str(road.gateway.config))

@@ -494,6 +494,12 @@ def test_a_second_sigterm_ends_streams_with_an_event(two: Road) -> None:
     stream = Leaver.on(two, body("go on", stream=True))
     steps.release(3)
     stream.read_until(b"The")
+
+    def counted() -> bool:
+        shown = json.loads(two.gateway.tollhouse("workers", "--json"))
+        return any(worker["calls"] for worker in shown)
+
+    until(counted, "the call is counted")
     two.gateway.signal(signal.SIGTERM)
 
     def stopping() -> bool:
@@ -516,6 +522,7 @@ def test_a_second_sigterm_ends_streams_with_an_event(two: Road) -> None:
     assert b"data:" in last
     steps.release_all()
     assert two.gateway.wait() == 0
+    assert "stopping: 1 call(s) under way may go on for 30 s" in two.gateway.stderr
     [line] = two.lines()
     assert (line["reason"], line["status"]) == ("stopped", 200)
     assert Decimal(line["cost_usd"]) > 0

@@ -81,7 +81,7 @@ def _known(config: Config, receiver: str | None) -> None:
     names = [entry.called for entry in config.alerts]
     if not names:
         raise SaysNo(
-            f"{config.path} has no [[alerts]], so nobody is told of anything: docs/alerts.md"
+            f"{config.path} has no [[alerts]], so nobody is told of anything: write one, as docs/alerts.md has it"
         )
     if receiver is not None and receiver not in names:
         raise SaysNo(f"{receiver} is no receiver; there are {', '.join(names)}")

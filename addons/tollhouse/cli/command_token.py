@@ -167,7 +167,9 @@ def _given(
     from tollhouse.accounts.token import token_id, well_formed
 
     if limits:
-        raise SaysNo("--limit is for a token that is made here: this one was given")
+        raise SaysNo(
+            "--limit is for a token that is made here, and this one was given: leave one of them out"
+        )
     if not well_formed(token):
         raise SaysNo(
             "what was given is not a gate token (gate_...): `tollhouse token create` makes one"

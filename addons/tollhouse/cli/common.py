@@ -200,7 +200,7 @@ def load_settings(path: Path) -> Config | ProjectsFile:
         raise _no(problems)
     if not source.projects and not source.tenants:
         raise SaysNo(
-            f"{source.path} has neither a [projects.NAME] nor a [tenants.NAME]: nothing was changed"
+            f"{source.path} has neither a [projects.NAME] nor a [tenants.NAME], so nothing was changed: name one"
         )
     return source
 

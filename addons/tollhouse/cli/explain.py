@@ -41,7 +41,9 @@ def explain(call_id: str, as_json: bool) -> None:
     from tollhouse.exports.found import logged, records_of
 
     if not _CALL_ID.fullmatch(call_id):
-        raise WrongUse("that is no call's id: it is call_ and 24 hexadecimal digits")
+        raise WrongUse(
+            "that is no call's id, which is call_ and 24 hexadecimal digits: take it from x-tollhouse-call-id of the answer"
+        )
     config = load()
 
     def ask(name: str, arguments: Any) -> Any:

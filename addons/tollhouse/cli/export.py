@@ -174,7 +174,8 @@ def _export(
         raise SaysNo(f"{error}; nothing was exported") from None
     except Moved:
         raise SaysNo(
-            f"another export {asked.resume} was made at the same time: its records and these are in part the same"
+            f"another export {asked.resume} was made at the same time: its records and these are in part the same; "
+            "run one of a NAME at a time"
         ) from None
     if asked.to is not None:
         say(f"{count} {'rows' if what == 'focus' else 'records'} in {asked.to}")

@@ -169,7 +169,8 @@ def key_test(provider: str | None, as_json: bool) -> None:
     show(found, as_json, for_people)
     if not found:
         raise SaysNo(
-            f"there is no key{f' of {provider}' if provider else ''} at any of [vault] paths"
+            f"there is no key{f' of {provider}' if provider else ''} at any of [vault] paths: put one there, "
+            "into the embedded Vault by `tollhouse key set`"
         )
     bad = [row for row in found if row["result"] not in ("ok", "untested", "skipped")]
     if bad:

@@ -276,6 +276,12 @@ class Succession:
         self._end_coming("the gateway is stopping")
         if not again:
             self._notifier.stopping()
+            workers = self._children.workers.values()
+            if calls := sum(worker.status.get("calls", 0) for worker in workers):
+                self._say(
+                    f"stopping: {calls} call(s) under way may go on for {self.current.config.limits.drain_s:g} s; "
+                    "a second signal ends them at once"
+                )
             # What waits in a queue is still taken by its worker, which has a copy of the socket.
             self.current.sockets.close_doors()
         now = self._clock()
