@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,6 +100,22 @@ def test_what_is_kept_is_counted() -> None:
     assert 30_000 < room.kept <= 40_000
     with pytest.raises(MemoryError):
         messages(frames, sent[40_000:])
+
+
+def test_pieces_of_two_bytes_take_no_more_room() -> None:
+    """A client that sends a message two bytes at a time fills no more memory than the bytes that are counted."""
+    [sent] = client().pieces(Message("text", "é".encode() * 10_000))
+    frames = server()
+    messages(frames, sent[:8])
+    tracemalloc.start()
+    try:
+        for at in range(8, len(sent) - 2, 2):
+            messages(frames, sent[at : at + 2])
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 3 * len(sent)
+    assert messages(frames, sent[-2:]) == [Message("text", "é".encode() * 10_000)]
 
 
 async def test_a_side_goes_on_where_it_was_left() -> None:

@@ -78,8 +78,8 @@ class Frames:
         self._clock = clock
         self._protocol = FrameProtocol(client, [])
         self._longest = longest
-        self._parts: list[str | bytes] = []
-        self._size = 0
+        self._kept = bytearray()
+        """What has come of a message. It is not a list of its pieces: a piece of two bytes would take thirty times as many."""
         self._fragments = 0
         self._controls = float(_CONTROLS)
         """How many pings and pongs may come, at the time of the last one."""
@@ -122,25 +122,20 @@ class Frames:
                 raise BadFrames(PROTOCOL_ERROR, "there are too many pings")
             return Message("ping" if frame.opcode is Opcode.PING else "pong", payload)
         assert isinstance(payload, str | bytes)
-        if payload:
-            size = len(payload) if isinstance(payload, bytes) else _length(payload)
-            self._room.extend(size)
-            self._parts.append(payload)
-            self._size += size
+        data = payload.encode() if isinstance(payload, str) else payload
+        if data:
+            self._room.extend(len(data))
+            self._kept += data
         self._fragments += frame.frame_finished
-        if self._size > self._longest:
+        if len(self._kept) > self._longest:
             raise BadFrames(TOO_BIG, f"a message may have {self._longest} bytes")
         if self._fragments > _MOST_FRAGMENTS:
             raise BadFrames(TOO_BIG, f"a message may have {_MOST_FRAGMENTS} fragments")
         if not frame.message_finished:
             return None
-        parts, self._parts, self._size, self._fragments = self._parts, [], 0, 0
+        whole, self._kept, self._fragments = bytes(self._kept), bytearray(), 0
         self._controls = _CONTROLS
-        if frame.opcode is Opcode.TEXT:
-            return Message(
-                "text", "".join(part for part in parts if isinstance(part, str)).encode()
-            )
-        return Message("binary", b"".join(part for part in parts if isinstance(part, bytes)))
+        return Message("text" if frame.opcode is Opcode.TEXT else "binary", whole)
 
     def pieces(self, message: Message) -> Iterator[bytes]:
         """The bytes of a message of data, or of a ping or pong, in pieces that are each quickly made."""
@@ -221,7 +216,3 @@ class Side:
         if not self.closed:
             self.closed = True
             await self._write(self._frames.close(code, reason))
-
-
-def _length(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())

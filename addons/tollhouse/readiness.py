@@ -20,7 +20,7 @@ class Readiness:
 
     def __init__(self) -> None:
         self.changed = asyncio.Event()
-        """Set when `reasons` changes. Who waits for it clears it."""
+        """Set when `reasons` changes. The task that waits for it clears it."""
         self._reasons: list[str] = ["starting"]
         self._warnings: list[str] = []
         self._stopped = False

@@ -288,7 +288,7 @@ def _jwt_judge(
 ) -> tuple[JwtJudge, list[IssuerKeys]]:
     # Not every gateway needs its library.
     from tollhouse.identities.jwt_judge import Issuer, JwtJudge
-    from tollhouse.identities.templates import ProjectRule
+    from tollhouse.identities.templates import ClaimPath, ProjectRule
 
     issuers = [
         Issuer(
@@ -300,7 +300,7 @@ def _jwt_judge(
             open_issuer_keys(config, entry, proxies),
             entry.token_type,
             entry.limits,
-            entry.claims,
+            {ClaimPath(name): values for name, values in entry.claims.items()},
         )
         for entry in config.identity.jwt
     ]

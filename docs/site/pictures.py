@@ -100,7 +100,8 @@ def _printed(*arguments: str, width: int, **environ: str) -> str:
         [sys.executable, "-m", "tollhouse", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=theirs,
-        stderr=theirs,
+        # What it waits for is drawn there.
+        stderr=subprocess.DEVNULL,
         env={
             **os.environ,
             "TERM": "xterm-256color",
@@ -127,7 +128,8 @@ def _as_svg(name: str, title: str, printed: str, width: int) -> None:
     """As a terminal shows it, in the reader's own monospace: rich names a font of another host."""
     with Path(os.devnull).open("w") as nowhere:
         console = Console(record=True, width=width, file=nowhere, force_terminal=True)
-        console.print(Text.from_ansi(printed.strip("\n")), overflow="ellipsis", no_wrap=True)
+        # The picture cuts the last line a little.
+        console.print(Text.from_ansi(printed.strip("\n") + "\n"), overflow="ellipsis", no_wrap=True)
     drawn = console.export_svg(title=title, unique_id=name)
     drawn = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)
     drawn = drawn.replace("Fira Code, monospace", "monospace").replace("arial", "sans-serif")

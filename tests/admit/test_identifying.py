@@ -105,6 +105,11 @@ CERTIFIED: dict[str, Any] = {"client_certificate": CERTIFICATE, "listener": "tra
             "",
         ),
         (models_head(("x-api-key", mint(bytes(32))), **CERTIFIED), "identity_unknown", ""),
+        # An empty slot is none, and what is in the next one decides.
+        (models_head(EMPTY, ("x-api-key", JWT), **CERTIFIED), BY_JWT, ""),
+        (models_head(EMPTY, ("x-api-key", "sk-1"), **CERTIFIED), "identity_unknown", ""),
+        (models_head(EMPTY, ("x-api-key", "sk-1"), listener="transparent"), "identity_unknown", ""),
+        (models_head(EMPTY, ("x-api-key", "not-a-key"), **CERTIFIED), BY_CERTIFICATE, ""),
         (models_head(EMPTY), "identity_unknown", ""),
         (models_head(), "identity_missing", ""),
     ],

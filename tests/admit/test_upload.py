@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from tests.families.samples.forms import FORM, form
 
+from tollhouse.admit.bodies import KeptFor
 from tollhouse.admit.upload import PIECE, Upload
 from tollhouse.admit.upload_spool import SpooledFile, UploadSpool
 from tollhouse.denial import Refused
 from tollhouse.families.asked import Asked
 from tollhouse.families.formats.multipart import Form, FormReader
 
+WHOSE = KeptFor("token", "address", "acme")
 BODY = form(("purpose", b"assistants"), ("file", os.urandom(3 * PIECE), "a.bin"))
 ASKED = Asked(writes=False, reasons=False)
 
@@ -123,7 +125,7 @@ async def test_from_a_file_it_is_sent_again(tmp_path: Path) -> None:
     """Also where the first attempt ended in the middle. What costs money is on the disk as a whole before."""
     spool = UploadSpool(tmp_path, 1 << 20, largest_bytes=1 << 20, left_free=0)
     try:
-        body = upload(Coming(), await spool.open("token", "address"))
+        body = upload(Coming(), await spool.open(WHOSE))
         broken_off = body.pieces()
         await anext(broken_off)
         await broken_off.aclose()
@@ -132,13 +134,13 @@ async def test_from_a_file_it_is_sent_again(tmp_path: Path) -> None:
         body.close()
 
         coming = Coming()
-        body = upload(coming, await spool.open("token", "address"))
+        body = upload(coming, await spool.open(WHOSE))
         await body.whole()
         assert coming.taken == len(BODY)
         assert await sent(body) == BODY
         body.close()
         body.close()
-        assert spool.has_room("token", "address", 1 << 20)
+        assert spool.has_room(WHOSE, 1 << 20)
     finally:
         await spool.close()
 
@@ -147,10 +149,10 @@ async def test_a_disk_without_room(tmp_path: Path) -> None:
     """What is sent as it comes goes on without the disk; what has to be whole first is refused."""
     spool = UploadSpool(tmp_path, 300_000, largest_bytes=300_000, left_free=0)
     try:
-        body = upload(Coming(), await spool.open("token", "address"))
+        body = upload(Coming(), await spool.open(WHOSE))
         assert await sent(body) == BODY
         assert not body.repeatable
-        body = upload(Coming(), await spool.open("token", "address"))
+        body = upload(Coming(), await spool.open(WHOSE))
         with pytest.raises(Refused, match="upload_spool_full"):
             await body.whole()
         body.close()

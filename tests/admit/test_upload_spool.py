@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from tollhouse.admit.bodies import BodyBytes
+from tollhouse.admit.bodies import BodyBytes, KeptFor
 from tollhouse.admit.upload_spool import SpooledFile, UploadSpool
 from tollhouse.denial import Refused
 
+WHOSE = KeptFor("token", "address", "acme")
+OTHER = KeptFor("other", "elsewhere", "other")
+
 
 async def opened(spool: UploadSpool) -> SpooledFile:
-    return await spool.open("token", "address")
+    return await spool.open(WHOSE)
 
 
 def names(directory: Path) -> list[str]:
@@ -53,11 +56,11 @@ async def test_what_is_written_is_read(tmp_path: Path) -> None:
     await file.append(b"house", 4)
     assert await file.read(2, 5) == b"llhou"
     assert names(tmp_path) == []
-    assert not spool.has_room("token", "address", 2)
+    assert not spool.has_room(WHOSE, 2)
     assert "half" not in await refused(file.append(b"xx", 9))
     file.close()
     file.close()
-    assert spool.has_room("token", "address", 10)
+    assert spool.has_room(WHOSE, 10)
     with pytest.raises(Refused):
         await file.read(0, 1)
     await spool.close()
@@ -66,17 +69,19 @@ async def test_what_is_written_is_read(tmp_path: Path) -> None:
 async def test_its_bound(tmp_path: Path) -> None:
     """A token has half of it, or one file; all together have no more than the bound. What was not written takes nothing."""
     spool = UploadSpool(tmp_path, 400, largest_bytes=100)
-    mine = [await spool.open("a", f"{number}") for number in range(3)]
+    mine = [await spool.open(KeptFor("a", f"{number}", f"{number}")) for number in range(3)]
     for file in mine[:2]:
         await file.append(b"x" * 100, 0)
     assert "token" in await refused(mine[2].append(b"x", 0))
-    others = [await spool.open(f"{number}", f"{number}") for number in range(2)]
+    others = [
+        await spool.open(KeptFor(f"{number}", f"{number}", f"{number}")) for number in range(2)
+    ]
     for file in others:
         await file.append(b"x" * 100, 0)
-    assert not spool.has_room("other", "other", 1)
+    assert not spool.has_room(OTHER, 1)
     for file in (*mine, *others):
         file.close()
-    assert spool.has_room("other", "other", 200)
+    assert spool.has_room(OTHER, 200)
     await spool.close()
 
 
@@ -84,7 +89,7 @@ async def test_a_full_disk(tmp_path: Path) -> None:
     """/dev/full refuses each write as a full disk does (full(4)). What charges need of the disk counts as full."""
     spool = UploadSpool(tmp_path, 400, largest_bytes=100)
     file = await opened(spool)
-    room = BodyBytes(400).reserve("token", "address")
+    room = BodyBytes(400).reserve(WHOSE)
     broken = SpooledFile(FileIO("/dev/full", "r+"), room, spool.pool, left_free=-(1 << 62))
     assert await refused(broken.append(b"x", 0)) == "The gateway's disk is full."
     broken.close()
@@ -112,9 +117,9 @@ async def test_a_disk_that_says_nothing(tmp_path: Path) -> None:
     assert "no answer" in await refused(opened(spool))
     assert "no answer" in await refused(file.append(b"toll", 0))
     file.close()
-    assert not spool.has_room("token", "address", 4)
+    assert not spool.has_room(WHOSE, 4)
     answers.set()
     await asyncio.gather(*map(asyncio.wrap_future, hanging))
     await spool.close()
     await asyncio.sleep(0)
-    assert spool.has_room("token", "address", 4)
+    assert spool.has_room(WHOSE, 4)

@@ -10,7 +10,7 @@ from tests.support.calls import CHAT, admitted, head
 from tests.support.values import replace
 from tests.support.wire import an_exchange
 
-from tollhouse.admit.bodies import BodyBytes
+from tollhouse.admit.bodies import BodyBytes, KeptFor
 from tollhouse.admit.upload_spool import UploadSpool
 from tollhouse.admit.uploads import SMALL, Uploads
 from tollhouse.call import Admitted
@@ -18,6 +18,7 @@ from tollhouse.denial import Refused
 
 FILES, HEARD = "/v1/files", "/v1/audio/transcriptions"
 LARGE, FEW = SMALL + 1, 1000
+WHOSE = KeptFor("token", "address", "acme")
 JSON = (("content-type", "application/json"),)
 GZIP = (*FORM, ("content-encoding", "gzip"))
 IDENTITY = (*FORM, ("content-encoding", "identity"))
@@ -71,7 +72,7 @@ async def test_what_is_an_upload(
             exchange.feed_end()
     bodies = BodyBytes()
     found = uploads(spool)
-    assert await found.takes(call, exchange, bodies.reserve("token", "source")) is taken
+    assert await found.takes(call, exchange, bodies.reserve(WHOSE)) is taken
     assert exchange.buffered == (came or 0)
     assert bodies.kept_bytes == 0
     if why:
@@ -84,6 +85,6 @@ async def test_a_length_that_is_too_much() -> None:
     call = a_call(FILES, FORM, 10 * SMALL + 1)
     exchange, _ = an_exchange(call.arrival.head, None)
     with pytest.raises(Refused) as refused:
-        await uploads(None).takes(call, exchange, BodyBytes().reserve("token", "source"))
+        await uploads(None).takes(call, exchange, BodyBytes().reserve(WHOSE))
     assert refused.value.denial.code == "body_too_large"
     assert "max_upload_bytes" in refused.value.denial.why

@@ -13,7 +13,7 @@ from tollhouse.alerts.from_config import interest_of
 from tollhouse.check.check import check
 from tollhouse.config.load import Config, load_config
 from tollhouse.demo.gateway_config import write_config
-from tollhouse.policies.destinations import destinations
+from tollhouse.policies.destinations import destinations, dialled_ports
 from tollhouse.policies.places import network_facts
 
 TO = {"to": "https://hooks.internal:8443/x"}
@@ -84,7 +84,7 @@ def test_where_the_gateway_goes_out(load: Load) -> None:
     """A policy lets it reach the receiver, or the proxy on the way."""
     direct = load(**TO, allow_private=True)
     facts = network_facts(direct)
-    assert 8443 in facts.dialled_ports
+    assert 8443 in dialled_ports(direct, facts)
     [found] = [one for one in destinations(direct, facts) if one.of == "alerts"]
     assert (found.host, found.port, found.is_private) == ("hooks.internal", 8443, True)
     proxy = {"upstream": {"proxy": {"url": "http://proxy.internal:3128"}}}

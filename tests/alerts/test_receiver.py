@@ -105,7 +105,12 @@ async def test_addresses_that_are_not_public(
 
 async def test_no_redirect_is_followed(server: WebhookReceiver, place: WebhookPlace) -> None:
     server.answers, server.headers = [302], {"Location": place.url}
-    assert await told(place) == (302, "The receiver answered 302.", 0.0, False)
+    assert await told(place) == (
+        302,
+        "The receiver answered 302: its own log says why.",
+        0.0,
+        False,
+    )
     assert len(server.received) == 1
 
 
@@ -131,7 +136,8 @@ async def test_what_it_answers(
 ) -> None:
     server.answers, server.headers = [status], {"Retry-After": header}
     found = await told(place, wall_clock=lambda: 10.0)
-    assert found == (status, f"The receiver answered {status}.", wait, gone)
+    assert found[1].startswith(f"The receiver answered {status}: ")
+    assert (found[0], *found[2:]) == (status, wait, gone)
 
 
 async def test_one_that_hangs(server: WebhookReceiver, place: WebhookPlace) -> None:
@@ -182,7 +188,7 @@ async def test_two_at_a_time(server: WebhookReceiver, place: WebhookPlace) -> No
     ("change", "words"),
     [
         ({"url": "", "url_file": "missing"}, "to_file names can't be read"),
-        ({"url": ""}, "There is no URL."),
+        ({"url": ""}, "There is no URL: give to, to_file, or secret with the field url."),
         ({"signing_file": "missing"}, "signing_secret_file names can't be read"),
         ({"signing_file": "ca.pem"}, "has not the form of one"),
         ({"ca_file": None}, "certificate can't be verified"),

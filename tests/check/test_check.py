@@ -186,6 +186,8 @@ async def test_issuers(write, tmp_path: Path) -> None:
         '[[identity.jwt]]\nissuer = "https://token.actions.githubusercontent.com"\njwks_file = "jwks.json"\n'
         f"{common}"
         f'[[identity.jwt]]\nissuer = "https://c.test"\njwks_file = "emptied.json"\n{common}'
+        f'[[identity.jwt]]\nissuer = "https://d.test"\njwks_url = "https://127.0.0.1:1/keys"\n{common}token_file = "gone"\n'
+        f'[[identity.jwt]]\nissuer = "https://e.test"\njwks_url = "https://127.0.0.1:1/keys"\n{common}claims = {{ email = "a" }}\n'
         '[[identity.network]]\nsource = "10.1.0.0/16"\nproject = "proj_a"\ntenant = "acme"\n'
         '[projects.proj_a]\ntenant = "other"\n'
     )
@@ -197,7 +199,11 @@ async def test_issuers(write, tmp_path: Path) -> None:
     assert "identity.jwt[2] lets in everybody who has an account" in errors
     assert "identity.jwt[0] leads to the project proj_a" in errors
     assert "identity.network[0] leads to the project proj_a" in errors
-    assert "identity.network has no effect" in said(findings, "warn")
+    assert "gone can't be read (No such file or directory). Without" in errors
+    assert "broke off (ConnectionRefusedError). Without" in errors
+    warned = said(findings, "warn")
+    assert "identity.network has no effect" in warned
+    assert "identity.jwt[5] goes by email, and does not ask whether" in warned
     assert "https://a.test has 1 key." in said(findings, "ok")
     broken = (
         f'[[identity.jwt]]\nissuer = "http://a.test"\njwks_url = "http://a.test/keys"\n{common}algorithms = ["HS256"]\n'

@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tollhouse.accounts.directory import Directory
-from tollhouse.accounts.token import token_id, well_formed
+from tollhouse.accounts.token import mint, token_id, well_formed
 from tollhouse.cli.main import cli
 from tollhouse.control.lock import StateLock
 from tollhouse.control.operations import Operations
@@ -214,6 +214,24 @@ def test_redis_away_is_one_line(tmp_path: Path) -> None:
     assert "[redis] url" in said
     assert said.count("\n") == 1
     assert "hunter2" not in said
+
+
+async def test_many_tokens(tmp_path: Path, redis_url: str) -> None:
+    """More than 1,000 are read in pages and printed as they come, by their ids; each is there once."""
+    shell = Shell(write(tmp_path, redis_url))
+    ledger = Ledger(connect(redis_url, tmp_path))
+    directory = Directory(connect(redis_url, tmp_path), ledger)
+    made = [
+        await directory.add_viewer(mint(number.to_bytes(32)), "", label=f"of {number}")
+        for number in range(1_002)
+    ]
+    ids = sorted(info.id for info in made)
+    told = await asyncio.to_thread(shell, "token", "list")
+    assert [line.split()[0] for line in told.stdout.splitlines()[1:]] == ids
+    assert "sorted by id" in told.stderr
+    found = await asyncio.to_thread(shell.json, "token", "list")
+    assert [info["id"] for info in found] == ids
+    await ledger.close()
 
 
 async def test_running_gateway_is_asked(config: Path) -> None:

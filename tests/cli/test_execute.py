@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from tests.support.gateway import Road
 from tests.support.requires import program
 
 from tollhouse.cli.command_token import LIFE_S
+from tollhouse.cli.main import cli
 from tollhouse.config.load import load_config
 from tollhouse.control.client import perform
 from tollhouse.demo.gateway_config import write_config
@@ -140,6 +142,8 @@ def test_a_program_that_is_not_there(road: Road) -> None:
     """No token is made for it."""
     done = tollhouse(road.gateway.config, "exec", "--", "no-such-program-here", code=127)
     assert done.stderr.startswith("tollhouse: no-such-program-here was not found")
+    done = tollhouse(road.gateway.config, "exec", "--", str(road.ca_file), code=126)
+    assert f"{road.ca_file} is not executable" in done.stderr
     assert tokens(road) == []
 
 
@@ -377,6 +381,13 @@ def test_no_gateway(tmp_path: Path) -> None:
     assert done.stderr.startswith("tollhouse: no gateway answers at 127.0.0.1:1 ")
     assert "`tollhouse run`" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("named", ["gateway.internal", "http://gateway:8080", ":8080", "a:70000"])
+def test_a_gateway_that_is_no_address(named: str) -> None:
+    done = CliRunner().invoke(cli, ["exec", "--gateway", named, "--", "true"])
+    assert done.exit_code == 2
+    assert f"'{named}' is not HOST:PORT, such as 127.0.0.1:8080" in done.output
 
 
 def test_a_gateway_without_a_project(tmp_path: Path, road: Road) -> None:

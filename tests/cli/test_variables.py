@@ -36,7 +36,13 @@ def test_lines(shell: Shell, expected: list[str]) -> None:
 
 def test_keys_of_providers() -> None:
     """Each is taken away. One of each provider's variables gets a placeholder, the one that was used."""
-    before = {"CO_API_KEY": "k", "GROQ_API_KEY": "k", "ANTHROPIC_AUTH_TOKEN": "k", "OTHER": "o"}
+    before = {
+        "OPENAI_API_KEY": "not-a-key",
+        "CO_API_KEY": "k",
+        "GROQ_API_KEY": "k",
+        "ANTHROPIC_AUTH_TOKEN": "k",
+        "OTHER": "o",
+    }
     found = variables(
         before,
         Catalog(BUILT_IN),

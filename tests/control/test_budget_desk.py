@@ -89,7 +89,7 @@ async def test_limits_by_session(operations: Operations, stores: tuple[Directory
     assert [limit["limit"] for limit in limits["project:p"]] == ["10 usd/day"]
     assert limits[f"token:{made['id']}"] == []
     error = await refusal(operations, "tenant_set", tenant="acme", limits=["2 usd/session"])
-    assert "projects and tokens have limits by session" in str(error)
+    assert "can't be a limit of a tenant" in str(error)
     grant = {"project": "p", "amount": "5 usd", "reason": "launch"}
     assert (await operations.perform("budget_grant", grant))["limits"] == 1
     record = {"provider": "openai", "model": "gpt-4o", "session": "s-1"}

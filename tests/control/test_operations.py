@@ -100,7 +100,10 @@ async def test_project_remove_revokes_its_own_tokens(operations: Operations) -> 
 async def test_only_a_running_gateway_reads_prices_again(operations: Operations) -> None:
     """A command that opened the stores itself has no prices in use."""
     refused = await refusal(operations, "prices_reload")
-    assert (refused.status, str(refused)) == (409, "only a running gateway has prices in use")
+    assert (refused.status, str(refused)) == (
+        409,
+        "only a running gateway has prices in use: start it (`tollhouse run`)",
+    )
 
 
 async def test_the_running_gateway_reads_prices_again(

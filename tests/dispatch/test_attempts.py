@@ -20,7 +20,7 @@ from tollhouse.dispatch.answer import Answer, UpstreamError
 from tollhouse.dispatch.attempts import Effort, Timing, deliver
 from tollhouse.dispatch.breaker import Breaker, State
 from tollhouse.dispatch.retry import RetryPolicy
-from tollhouse.dispatch.retry_budget import RetryBudget
+from tollhouse.dispatch.retry_budget import ProviderRetries
 from tollhouse.outcome import Attempt
 
 WALL = 1_445_412_480.0
@@ -215,7 +215,7 @@ async def test_connections_that_stay_stale(attempts: int, count: int, made: int)
 
 async def test_a_stale_connection_while_retries_are_paused() -> None:
     """It is no more load for the provider, and takes nothing from the budget."""
-    budget = RetryBudget(Clock(), a_second=0.1)
+    budget = ProviderRetries(Clock(), a_second=0.1).of("acme")
     policy = RetryPolicy(budget=budget)
     for _ in range(3):
         assert (await Given(STALE, says_status(200)).deliver(policy)).status == 200
@@ -329,7 +329,7 @@ async def test_an_account_without_money() -> None:
 async def test_the_retry_budget_is_spent() -> None:
     """No further attempt is made, and the SDK is told to stop."""
     clock = Clock()
-    budget = RetryBudget(clock, a_second=0.1)
+    budget = ProviderRetries(clock, a_second=0.1).of("acme")
     policy = RetryPolicy(budget=budget)
     given = Given(says_status(503))
     got = await given.deliver(policy)

@@ -45,6 +45,7 @@ def rows(language: str) -> Counter[Place]:
         expected["tcp", host, 443] += 2
         expected["tcp", host, 8443] += 1
         expected["udp", host, 443] += 1
+        expected["icmp", host, 0] += 1
     for host in RESOLVER:
         for port in (53, 443, 853):
             expected["tcp", host, port] += 1
@@ -55,8 +56,9 @@ def rows(language: str) -> Counter[Place]:
     for port in (6390, 8200, 9090):
         expected["tcp", "127.0.0.4", port] += 1
     expected["tcp", "127.0.0.4", 8080] += 3
+    expected["udp", "127.0.0.4", 53] += 1
     if language == "sh":
-        return Counter({place: 0 if place[0] == "udp" else n for place, n in expected.items()})
+        return Counter({place: n if place[0] == "tcp" else 0 for place, n in expected.items()})
     return expected
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,8 +45,45 @@ def test_the_plan_is_the_configurations(file: Path) -> None:
     assert made.admin == ("gate.internal", 9090)
     assert made.addresses == ("192.0.2.1", plan.RESOLVERS[1])
     assert plan.plan(load_config(file), ca="", addresses=("192.0.2.1",)).proxy is None
-    with pytest.raises(plan.CannotProbe, match="is no address"):
-        plan.plan(load_config(file), ca="", resolvers=("one.internal",))
+    for why, wrong in (
+        ("is no address", {"resolvers": ("one.internal",)}),
+        ("one of several", {"addresses": ("192.0.2.1", "192.0.2.2")}),
+        ("is no host", {"gateway": "http://gate.internal:8080"}),
+        ("is no host", {"gateway": "gate.internal:8080"}),
+    ):
+        with pytest.raises(plan.CannotProbe, match=why):
+            plan.plan(load_config(file), ca="", **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.requires("curl")
+@pytest.mark.parametrize("language", ["python", "sh"])
+def test_the_proxy_and_the_token_of_the_place(file: Path, language: plan.Language) -> None:
+    """Without them the right way is a row that was not tried, and no row that is not there. A JWT is a token, but for one that
+    stands where a provider's key belongs, which is somebody else's."""
+    made = plan.plan(load_config(file), ca="", addresses=("127.0.0.1", "::1"), timeout_s=0.2)
+    made = replace(made, resolvers=("127.0.0.1", "::1"), redis=None, vault=None)
+    command = {"python": [sys.executable, "-I", "-"], "sh": ["sh", "-s", "--"]}[language]
+    jwt, nobody = "eyJh.eyJp.c2ln", "127.0.0.1:1"
+    for proxy, place, count, untried in (
+        (None, {}, 1, ["HTTPS_PROXY is not set here"]),
+        ("", {}, 0, []),
+        (None, {"HTTPS_PROXY": f"http://x:{jwt}@{nobody}"}, 4, []),
+        (f"http://{nobody}", {"TOLLHOUSE_TOKEN": jwt}, 4, []),
+        (f"http://{nobody}", {"OPENAI_API_KEY": jwt}, 4, ["there is no token here"]),
+    ):
+        ran = subprocess.run(
+            [*command, "--json"],
+            input=plan.printed(replace(made, proxy=proxy), language),
+            env={"PATH": os.environ["PATH"], **place},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert jwt not in ran.stdout + ran.stderr
+        found = [row for row in json.loads(ran.stdout)["rows"] if "proxy" in row["name"]]
+        said = [row["happened"].partition(";")[0] for row in found if row["ok"] is None]
+        assert said == [f"not tried: {why}" for why in untried], place
+        assert len(found) == count
 
 
 def test_python_3_8_can_read_it(file: Path) -> None:
@@ -97,7 +136,7 @@ def test_a_table_for_people(file: Path) -> None:
         [sys.executable, "-I", "-"], input=text, capture_output=True, text=True, check=False
     )
     assert "proxy-no-token" in ran.stdout
-    assert "not tried: there is no gate token here" in ran.stdout
+    assert "not tried: there is no token here; set TOLLHOUSE_TOKEN" in ran.stdout
     as_json = subprocess.run(
         [sys.executable, "-I", "-", "--json"],
         input=text,
@@ -108,4 +147,9 @@ def test_a_table_for_people(file: Path) -> None:
     said = json.loads(as_json.stdout)
     assert ran.returncode == as_json.returncode == 1
     assert "proxy-no-token" in said["wrong"]
-    assert [row["name"] for row in said["rows"] if row["ok"] is None] == ["right-proxy"]
+    untried = {row["name"]: row["happened"] for row in said["rows"] if row["ok"] is None}
+    assert untried.pop("right-proxy") == "not tried: there is no gate token here"
+    # Not every machine lets every user ping, and the rest answers: it is a way out where these are the world's addresses.
+    pings = {"ping-ipv4", "ping-ipv6"}
+    assert set(untried) <= pings
+    assert {*untried, *said["wrong"]} >= pings

@@ -1,4 +1,5 @@
-"""[listen] refuse_ech: no handshake with an encrypted name, behind the redirect and in a tunnel, for either HTTP."""
+"""[listen] refuse_ech: no handshake with an encrypted name, behind the redirect and in a tunnel, for either HTTP and whoever
+reads HTTP/1."""
 
 from __future__ import annotations
 
@@ -9,13 +10,20 @@ from tests.support.attack import GET, HOST, Attacked, get, watched
 from tests.support.hello import with_extension
 from tests.support.inproc import PROJECT, Inside, open_inside
 
-ALPN = [("http/1.1",), ("h2",)]
+HTTP1, HTTP2 = ("http/1.1",), ("h2",)
+ECH, ESNI = 0xFE0D, 0xFFCE
 
 
-@pytest.fixture(scope="module")
-def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
+@pytest.fixture(scope="module", params=["own", "mitmproxy"])
+def refusing(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Inside]:
     settings = {
-        "listen": {"transparent": "127.0.0.1:0", "refuse_ech": True},
+        "listen": {
+            "http1": request.param,
+            "transparent": "127.0.0.1:0",
+            "refuse_ech": True,
+        },
         f"projects.{PROJECT}": {"limits": ["10 usd/day"]},
     }
     with open_inside(tmp_path_factory.mktemp("ech"), settings) as inside:
@@ -27,8 +35,7 @@ def attacked(refusing: Inside, caplog: pytest.LogCaptureFixture) -> Iterator[Att
     yield from watched(refusing, caplog)
 
 
-@pytest.mark.parametrize("kind", [0xFE0D, 0xFFCE])
-@pytest.mark.parametrize("alpn", ALPN)
+@pytest.mark.parametrize(("alpn", "kind"), [(HTTP1, ECH), (HTTP1, ESNI), (HTTP2, ECH)], ids=str)
 @pytest.mark.parametrize("listener", ["proxy", "transparent"])
 def test_an_encrypted_name_is_refused(
     attacked: Attacked, listener: str, alpn: tuple[str, ...], kind: int

@@ -340,18 +340,3 @@ def test_who_calls(attacked: Attacked, slot: str) -> None:
     assert received.target == REALTIME
     [line] = attacked.lines(1)
     assert "gate_" not in json.dumps(line)
-
-
-def test_pings_and_pongs(attacked: Attacked) -> None:
-    """They go through to the other side and back."""
-    socket = opened(attacked)
-    with socket.client as client:
-        client.send(frame(9, b"are you there"))
-        assert socket.until("pong").data == b"are you there"
-        client.send(frame(8, b"\x03\xe8bye"))
-        close = socket.until("close")
-    assert (close.code, close.data) == (1000, "bye")
-    [line] = attacked.lines(1)
-    assert (line["status"], line["reason"], line["decision"]) == (101, "", "allow")
-    [received] = attacked.inside.standin.snapshot()
-    assert received.close_code == 1000

@@ -16,7 +16,7 @@ from tests.support.attack import Attacked, get, post, watched
 from tests.support.client_certificate import ClientCertificate, ClientsCa
 from tests.support.hello import hello
 from tests.support.inproc import PROJECT, TENANT, Inside, open_inside
-from tests.support.raw import RawClient
+from tests.support.raw import H2Client, RawClient
 from tests.support.raw_socket import RawSocket, handshake
 
 from tollhouse.demo.standin_script import Behaviour, Steps
@@ -34,11 +34,12 @@ class Mesh:
     ahead: list[float] = field(default_factory=lambda: [0.0])
     """By how many seconds the gateway's clock for identities is ahead: one number."""
 
-    def raw(self, listener: str, shown: ClientCertificate) -> RawClient:
+    def raw(self, listener: str, shown: ClientCertificate, alpn: str = "http/1.1") -> RawClient:
         """With TLS up to the listener itself."""
         port = int(self.inside.gateway.addresses[listener].rpartition(":")[2])
         client = RawClient(("127.0.0.1", port), self.inside.ca_file)
-        client.send_plain(client.hello("localhost", context=self.context(shown, proxy=True)))
+        context = self.context(shown, proxy=True)
+        client.send_plain(client.hello("localhost", (alpn,), context))
         client.handshake()
         return client
 
@@ -172,10 +173,23 @@ def test_a_certificate_that_is_none(attacked: Attacked, mesh: Mesh) -> None:
     attacked.nothing_left()
 
 
+def request2(method: str) -> list[tuple[str | bytes, str | bytes]]:
+    """The head of a chat completion, or of a look at the models, over HTTP/2."""
+    path = "/v1/chat/completions" if method == "POST" else "/v1/models"
+    head: list[tuple[str | bytes, str | bytes]] = [
+        (":method", method),
+        (":scheme", "https"),
+        (":authority", "localhost"),
+        (":path", path),
+    ]
+    return [*head, ("content-type", "application/json")] if method == "POST" else head
+
+
 def test_a_certificate_that_ends_meanwhile(attacked: Attacked, mesh: Mesh) -> None:
-    """By the gateway's clock, though no handshake is made anew: a stream, a session over a WebSocket and a tunnel that is passed
-    on are ended, and the next request on a connection that is kept is refused. A session whose certificate lives on stays."""
-    inside, steps = mesh.inside, Steps()
+    """By the gateway's clock, though no handshake is made anew: a stream over either HTTP, a session over a WebSocket and a tunnel
+    that is passed on are ended, and the next request on a connection that is kept is refused. What a certificate that lives on
+    has begun, stays."""
+    inside, steps, steps2 = mesh.inside, Steps(), (Steps(), Steps())
     short = mesh.ca.issue(ID, life=dt.timedelta(hours=1))
     long = mesh.ca.issue("worker.internal", life=dt.timedelta(hours=20))
     asked = (
@@ -183,6 +197,8 @@ def test_a_certificate_that_ends_meanwhile(attacked: Attacked, mesh: Mesh) -> No
     )
     upgrade = handshake(host="localhost")
     with (
+        mesh.raw("base_url", short, "h2") as ending2,
+        mesh.raw("base_url", long, "h2") as lasting2,
         mesh.raw("base_url", short) as kept,
         mesh.raw("base_url", short) as streaming,
         mesh.raw("base_url", short) as session,
@@ -194,6 +210,13 @@ def test_a_certificate_that_ends_meanwhile(attacked: Attacked, mesh: Mesh) -> No
         streaming.send(post(asked, host="localhost"))
         steps.release()
         assert streaming.receive().startswith(b"HTTP/1.1 200 ")
+        over2 = []
+        for raw, each in zip((ending2, lasting2), steps2, strict=True):
+            inside.standin.script(Behaviour(steps=each))
+            client = H2Client(raw)
+            over2.append((client, client.request(request2("POST"), asked)))
+            each.release()
+            assert client.until(over2[-1][1], b"data: ").status == 200
         ending, lasting = RawSocket(session, upgrade), RawSocket(other_session, upgrade)
         for opened in (ending, lasting):
             opened.until("session.created")
@@ -207,13 +230,21 @@ def test_a_certificate_that_ends_meanwhile(attacked: Attacked, mesh: Mesh) -> No
                 piece = streaming.receive()
                 assert piece, rest
                 rest += piece
+            client, stream = over2[0]
+            client.until(stream, b"identity_expired")
+            refused = client.answer(client.request(request2("GET")))
+            assert (refused.status, refused.reason) == (401, "identity_expired")
+            steps2[1].release_all()
+            client, stream = over2[1]
+            assert client.answer(stream).body.endswith(b"data: [DONE]\n\n")
             assert ending.until("error").event["error"]["code"] == "identity_expired"
             assert tunnel.rest() == b""
             assert kept.ask(get(host="localhost")).reason == "identity_expired"
         finally:
             mesh.ahead[0] = 0.0
-            steps.release_all()
-    lines = attacked.lines(6)
+            for each in (steps, *steps2):
+                each.release_all()
+    lines = attacked.lines(9)
     found = sorted(
         (line["method"], line["path"], line["reason"], line["decision"]) for line in lines
     )
@@ -221,7 +252,10 @@ def test_a_certificate_that_ends_meanwhile(attacked: Attacked, mesh: Mesh) -> No
         ("CONNECT", "", "identity_expired", "deny"),
         ("GET", "/v1/models", "", "allow"),
         ("GET", "/v1/models", "identity_expired", "deny"),
+        ("GET", "/v1/models", "identity_expired", "deny"),
         ("GET", "/v1/realtime", "client_gone", "allow"),
         ("GET", "/v1/realtime", "identity_expired", "fail"),
+        ("POST", "/v1/chat/completions", "", "allow"),
+        ("POST", "/v1/chat/completions", "identity_expired", "fail"),
         ("POST", "/v1/chat/completions", "identity_expired", "fail"),
     ]

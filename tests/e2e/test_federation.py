@@ -300,7 +300,7 @@ def test_a_bad_exchange_lets_nothing_leave(
 def test_the_subject_has_to_be_for_this_exchange(
     inside: Inside, exchanges: ExchangeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A token for another audience is not sent at all, and the message names both."""
+    """A token for another audience is not sent at all, and the message names both. Nor is one without a role to sign it."""
     assert inside.stores is not None
     role = {"key": "gateway", "client_id": "https://other.test", "ttl": "10m"}
     inside.stores.api("POST", "identity/oidc/role/gateway", role)
@@ -309,8 +309,12 @@ def test_the_subject_has_to_be_for_this_exchange(
             proxy=inside.proxy_url, verify=inside.context, trust_env=False
         ) as client:
             assert client.get("https://api.openai.com/v1/models").status_code == 503
+            inside.stores.api("DELETE", "identity/oidc/role/gateway")
+            inside.do(forget(inside))
+            assert client.get("https://api.openai.com/v1/models").status_code == 503
     finally:
         role["client_id"] = AUDIENCE
         inside.stores.api("POST", "identity/oidc/role/gateway", role)
     assert exchanges.received == []
     assert f"is for https://other.test, and has to be for {AUDIENCE}" in caplog.text
+    assert "signs no token for the role gateway (400): there is no such role" in caplog.text

@@ -226,6 +226,22 @@ def test_a_bearer_token_at_the_api(people: People) -> None:
     assert change["by"].startswith("jwt_")
 
 
+def test_a_jwt_that_is_typed_in(people: People) -> None:
+    """It begins a session of its person, which ends with it; one that is not good is told to be a JWT."""
+    good = id_token(people, "carol")
+    with people.browser() as client:
+        wrong = client.post("/login", data={"token": f"{good[:-8]}AAAAAAAA"})
+        assert (wrong.status_code, "This JWT is not taken here" in wrong.text) == (401, True)
+        begun = client.post("/login", data={"token": good})
+        assert begun.headers.get("location") == "/", begun.text
+        found = re.search(r"Max-Age=(\d+)", begun.headers["set-cookie"])
+        assert found is not None
+        assert 0 < int(found[1]) <= 3600
+        text = client.get("/").text
+        assert f"project:{OTHER}" in text
+        assert f"project:{FOREIGN}" not in text
+
+
 def test_a_session_is_no_token_of_the_api(people: People) -> None:
     with people.browser() as client:
         people.login(client, "alice")

@@ -4,9 +4,12 @@ place, through the running gateway. The configurations are those of docs/identit
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hmac
 import json
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,6 +39,7 @@ from tests.support.raw_socket import RawSocket, handshake
 
 from tollhouse.accounts.token import subject_id
 from tollhouse.demo.standin_script import Behaviour, Steps
+from tollhouse.doctor import plan
 
 CLUSTER = "https://kubernetes.default.svc.cluster.local"
 GITHUB = "https://token.actions.githubusercontent.com"
@@ -154,7 +158,10 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
             "listen": {"transparent": "127.0.0.1:0"},
             "identity": {
                 "jwt": entries(directory, server),
-                "network": [{"source": "127.0.0.0/8", "project": "proj_a", "tenant": TENANT}],
+                "network": [
+                    {"source": "127.0.0.0/8", "project": "proj_a", "tenant": TENANT},
+                    {"source": "10.0.0.0/8", "project": "proj_ci", "tenant": TENANT},
+                ],
             },
             **{
                 f"projects.{name}": {"tenant": tenant, "limits": ["10 usd/day"]}
@@ -258,6 +265,36 @@ def test_the_sdk(attacked: Attacked) -> None:
     assert {line["project"] for line in lines} == {"proj_a"}
     accounts = [line["subject"].rpartition(":")[2] for line in lines]
     assert accounts == ["sdk"] * 4 + ["beside"]
+
+
+def test_doctor(attacked: Attacked) -> None:
+    """A place whose one token is a JWT: the right way is tried with it."""
+    inside, token = attacked.inside, cluster_token(account="doctor")
+    made = plan.plan(
+        inside.gateway.config,
+        ca=inside.ca_file.read_text(),
+        gateway="127.0.0.1",
+        transparent=False,
+        addresses=("127.0.0.1", "::1"),
+        resolvers=("127.0.0.1", "::1"),
+        timeout_s=20,
+    )
+    proxy = inside.gateway.addresses["proxy"]
+    made = dataclasses.replace(made, proxy=f"http://{proxy}", admin=None)
+    ran = subprocess.run(
+        [sys.executable, "-I", "-", "--json"],
+        input=plan.printed(made, "python"),
+        env={"HTTPS_PROXY": f"http://x:{token}@{proxy}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert token not in ran.stdout + ran.stderr
+    rows = {row["name"]: row["ok"] for row in json.loads(ran.stdout)["rows"]}
+    assert rows["proxy-no-token"]
+    assert rows["right-proxy"]
+    called = [line for line in attacked.lines(4) if line.get("subject")]
+    assert [line["status"] for line in called] == [200]
 
 
 FOREIGN = rsa_key("foreign")
@@ -386,7 +423,24 @@ def attempts() -> dict[str, tuple[str, int, str, str]]:
             *unknown,
             "valid only in",
         ),
-        "no subject": (signed(cluster(sub=None), key, **GOOD), *unknown, "no subject"),
+        "no subject": (signed(cluster(sub=None), key, **GOOD), *unknown, "sub is no text"),
+        "a subject that is a number": (
+            signed(cluster(sub=7), key, **GOOD),
+            *unknown,
+            "sub is no text",
+        ),
+        "a subject without an end": (
+            signed(cluster(sub="s" * 2049), key, **GOOD),
+            *unknown,
+            "sub is no text of 1 to 2048",
+        ),
+        "an audience of lists": (
+            signed(cluster(aud=[["tollhouse"]]), key, **GOOD),
+            *unknown,
+            "audience",
+        ),
+        "cut": (signed(good, key, **GOOD).rpartition(".")[0], *unknown, "nor that of a JWT"),
+        "encrypted": (signed(good, key, **GOOD) + ".a.b", *unknown, "nor that of a JWT"),
         "too long": (
             signed(cluster(pad="x" * 16_000), key, **GOOD),
             *unknown,
@@ -521,6 +575,36 @@ def test_a_hostile_workload(attacked: Attacked) -> None:
         code for _, _, code, _ in made.values()
     ]
     attacked.nothing_left()
+
+
+def test_an_empty_slot(attacked: Attacked) -> None:
+    """It is passed over, and the slot behind it decides, a wrong one as well; a network comes behind all of them."""
+    empty, wrong = bearer("not-a-key"), signed(cluster(), FOREIGN, **GOOD)
+    with attacked.client("transparent") as client:
+        client.tls("api.openai.com")
+        assert client.ask(get(empty, f"X-Api-Key: {wrong}")).reason == "identity_unknown"
+        assert client.ask(get(empty, "X-Api-Key: sk-its-own")).reason == "identity_unknown"
+        assert client.ask(get(empty, path=f"/v1/models?key={wrong}")).reason == "identity_unknown"
+        behind = cluster_token(account="behind")
+        assert client.ask(get(empty, f"X-Api-Key: {behind}")).status == 200
+        assert client.ask(get(empty, "X-Api-Key: not-a-key")).status == 200
+    *_, by_jwt, by_network = attacked.lines(5)
+    assert (by_jwt["identity"][:4], by_network["identity"][:4]) == ("jwt_", "net_")
+
+
+def test_a_source_that_is_claimed(attacked: Attacked) -> None:
+    """The address is that of the connection: no header says another one, and nothing is taken for TLS that comes before it."""
+    claimed = ("X-Forwarded-For", "X-Real-IP", "True-Client-IP", "CF-Connecting-IP")
+    with attacked.client("transparent") as client:
+        client.tls("api.openai.com")
+        others = (f"{name}: 10.1.2.3" for name in claimed)
+        assert client.ask(get("Forwarded: for=10.1.2.3", *others)).status == 200
+    with attacked.client("transparent") as client:
+        client.send(b"PROXY TCP4 10.1.2.3 192.0.2.1 1 443\r\n" + hello("api.openai.com"))
+        assert client.rest() == b""
+    called, closed = attacked.lines(2)
+    assert (called["project"], called["client_ip"]) == ("proj_a", "127.0.0.1")
+    assert (closed["reason"], closed["why"]) == ("tls_refused", "it is no TLS")
 
 
 def test_the_examples(attacked: Attacked) -> None:

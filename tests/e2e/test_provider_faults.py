@@ -227,32 +227,40 @@ def _nobody_listens() -> int:
         return port
 
 
-def ask(inside: Inside, host: str) -> httpx2.Response | None:
+def ask(inside: Inside, host: str, http2: bool = False) -> httpx2.Response | None:
     """None: the head of the answer came, and its body was cut."""
     with (
         httpx2.Client(
-            proxy=inside.proxy_url, verify=inside.context, trust_env=False, timeout=20
+            proxy=inside.proxy_url, verify=inside.context, http2=http2, trust_env=False, timeout=20
         ) as client,
         client.stream("POST", f"https://{host}/v1/chat/completions", json=CHAT) as answer,
     ):
         try:
+            assert answer.http_version == ("HTTP/2" if http2 else "HTTP/1.1")
             answer.read()
         except (httpx2.RemoteProtocolError, httpx2.ReadError):
             return None
         return answer
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_fault(faults: Faults, name: str) -> None:
+CUTS = [name for name, fault in FAULTS.items() if fault.status in (CUT, CUT_OR_502)]
+
+
+@pytest.mark.parametrize(
+    ("name", "http2"), [*((name, False) for name in FAULTS), *((name, True) for name in CUTS)]
+)
+def test_a_fault(faults: Faults, name: str, http2: bool) -> None:
     """The client is told or cut, the call is settled once by its rule, and no task, hold or connection is left."""
     fault, inside = FAULTS[name], faults.inside
+    provider = faults.providers.get(name)
+    connections = provider.connections if provider is not None else 0
     tasks = inside.do(_tasks())
     for _ in range(fault.before):
         answer = ask(inside, HOSTS[name])
         assert answer is not None
         assert answer.status_code == 200
     lines, used = len(inside.lines()), Decimal(inside.budget()["10 usd/day"]["used"])
-    answer = ask(inside, HOSTS[name])
+    answer = ask(inside, HOSTS[name], http2)
     inside.until(lambda gateway: not gateway.journey.under_way)
     [line] = inside.lines()[lines:]
     assert (line["reason"], line["charged_by"]) == (fault.reason, fault.charged_by)
@@ -271,9 +279,8 @@ def test_a_fault(faults: Faults, name: str) -> None:
             assert json.loads(answer.content)["error"]["code"] == fault.reason
     assert Decimal(inside.budget()["10 usd/day"]["used"]) - used == Decimal(line["cost_usd"])
     assert inside.held() == []
-    provider = faults.providers.get(name)
     if provider is not None:
-        assert provider.connections == fault.connections
+        assert provider.connections - connections == fault.connections
         assert provider.faults == []
         # What is idle, and was not at fault, is kept.
         assert "reuse" in name or provider.none_open()

@@ -1,5 +1,5 @@
-"""The retries of a tenant's calls to a provider: at most a tenth of its calls of the last 10 s, and at least 1 a second; through
-the running gateway, whose clock stands still."""
+"""The retries of the calls to a provider: at most a tenth of its calls of the last 10 s, and at least 1 a second; through the
+running gateway, whose clock stands still."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ BUSY = reply(429, b'{"error":{"message":"busy"}}', [("retry-after-ms", "1")])
 
 
 def test_the_retry_budget(tmp_path: Path) -> None:
+    """A tenant alone has all of it. Of several each has its tenth and its share, and all together are bounded."""
     clock = Clock()
     hosts = ("api.openai.com", "second.test")
+    tenants = [f"tenant-{number}" for number in range(5)]
     with StandIn(key=REAL_KEY, hosts=hosts) as standin:
         settings = {
             "providers.openai": {"attempts": 2},
@@ -33,67 +35,48 @@ def test_the_retry_budget(tmp_path: Path) -> None:
                 "allow_private": True,
                 "ca_file": "provider-ca.pem",
             },
-            "projects.proj_123": {"tenant": "acme", "limits": []},
-        }
-        with open_inside(tmp_path, settings, standin=standin, clock=clock) as inside:
-            EmbeddedVault(tmp_path / "state").set("second", REAL_KEY)
-            with httpx2.Client(
-                proxy=inside.proxy_url, verify=inside.context, trust_env=False, timeout=30
-            ) as client:
-
-                def asked(host: str = hosts[0]) -> int:
-                    """How often the provider was asked for one call."""
-                    answer = client.post(f"https://{host}/v1/chat/completions", json=CHAT)
-                    stopped = answer.headers.get("x-should-retry") == "false"
-                    # The SDK would go on where the gateway may not.
-                    assert stopped is (answer.status_code == 429)
-                    return int(answer.headers["x-tollhouse-attempts"])
-
-                standin.always(BUSY)
-                assert [asked() for _ in range(12)] == [2] * 10 + [1] * 2
-                assert asked("second.test") == 3, "it has a budget of its own"
-                # A tenth of 112 calls and more is 11.
-                standin.always(Behaviour())
-                assert {asked() for _ in range(100)} == {1}
-                standin.always(BUSY)
-                assert [asked() for _ in range(3)] == [2, 1, 1]
-                clock.advance(11.0)
-                assert [asked() for _ in range(11)] == [2] * 10 + [1]
-                assert len(standin.snapshot()) == 22 + 3 + 100 + 4 + 21
-
-
-def test_a_storm_of_one_tenant(tmp_path: Path) -> None:
-    """Others have their own retries, and all together are bounded."""
-    clock = Clock()
-    tenants = [f"tenant-{number}" for number in range(5)]
-    with StandIn(key=REAL_KEY) as standin:
-        settings = {
-            "providers.openai": {"attempts": 2},
             **{f"projects.proj_{one}": {"tenant": one, "limits": []} for one in tenants},
         }
         with open_inside(tmp_path, settings, standin=standin, clock=clock) as inside:
-            create = inside.gateway.operations.perform
+            EmbeddedVault(tmp_path / "state").set("second", REAL_KEY)
+            perform = inside.gateway.operations.perform
+            proxies = {}
+            for tenant in tenants:
+                made = inside.do(perform("token_create", {"projects": [f"proj_{tenant}"]}))
+                user = f"proj_{tenant}:{made['token']}"
+                proxies[tenant] = f"http://{user}@{inside.gateway.addresses['proxy']}"
 
-            def asked(tenant: str, times: int) -> list[int]:
+            def asked(tenant: str, times: int, host: str = hosts[0]) -> list[int]:
                 """How often the provider was asked for each call."""
-                project = f"proj_{tenant}"
-                made = inside.do(create("token_create", {"projects": [project]}))
-                proxy = f"http://{project}:{made['token']}@{inside.gateway.addresses['proxy']}"
                 with httpx2.Client(
-                    proxy=proxy, verify=inside.context, trust_env=False, timeout=30
+                    proxy=proxies[tenant], verify=inside.context, trust_env=False, timeout=30
                 ) as client:
-                    url = "https://api.openai.com/v1/chat/completions"
+                    url = f"https://{host}/v1/chat/completions"
                     answers = [client.post(url, json=CHAT) for _ in range(times)]
+                # The SDK would go on where the gateway may not.
+                assert all(
+                    (one.headers.get("x-should-retry") == "false") is (one.status_code == 429)
+                    for one in answers
+                )
                 return [int(answer.headers["x-tollhouse-attempts"]) for answer in answers]
 
-            standin.always(BUSY)
             storm, *others = tenants
-            assert asked(storm, 30) == [2] * 10 + [1] * 20
-            assert asked(others[0], 12) == [2] * 10 + [1] * 2
-            for other in others[1:3]:
-                assert asked(other, 10) == [2] * 10
-            # What the provider gets beyond the tenths is used up by four. The tenth of its own calls is left.
-            assert asked(others[3], 12) == [1] * 9 + [2] + [1] * 2
+            standin.always(BUSY)
+            assert asked(storm, 12) == [2] * 10 + [1] * 2
+            assert asked(storm, 1, "second.test") == [3], "it has a budget of its own"
             clock.advance(11.0)
-            assert asked(others[3], 12) == [2] * 10 + [1] * 2
-            assert len(standin.snapshot()) == 86 + 41 + 10
+            standin.always(Behaviour())
+            assert {count for tenant in tenants for count in asked(tenant, 1)} == {1}
+            standin.always(BUSY)
+            # Its tenth, and its part of the 10 that all five share. It is the first to ask for what is over.
+            assert asked(storm, 30) == [
+                *([2] * 2 + [1] * 6),
+                *([2] + [1] * 9) * 2,
+                *(2, 1),
+            ]
+            assert asked(others[0], 5) == [2] * 2 + [1] * 3
+            for other in others[1:]:
+                assert asked(other, 5) == [2] + [1] * 4
+            # All 10 are used. The tenth of its own calls is left.
+            assert asked(others[3], 14) == [1] * 13 + [2]
+            assert len(standin.snapshot()) == 22 + 3 + 5 + 35 + 7 + 3 * 6 + 15

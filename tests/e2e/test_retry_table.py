@@ -45,7 +45,15 @@ SOON = ("retry-after-ms", "1")
 CLOSED = Behaviour(cut_after=-1, cut="close")
 
 
-def says(status: int, *headers: tuple[str, str], body: bytes = b'{"error":{}}') -> Behaviour:
+OWN = "the provider's own words"
+"""In place of the text of an error."""
+
+
+def says(
+    status: int,
+    *headers: tuple[str, str],
+    body: bytes = json.dumps({"error": {"message": OWN}}).encode(),
+) -> Behaviour:
     return reply(status, body, [SOON, *headers])
 
 
@@ -302,13 +310,14 @@ class Rows(NamedTuple):
             try:
                 answer.read()
             except (httpx2.RemoteProtocolError, httpx2.ReadError):
-                return Answered(CUT, answer.headers)
-            return Answered(answer.status_code, answer.headers)
+                return Answered(CUT, answer.headers, "")
+            return Answered(answer.status_code, answer.headers, answer.text)
 
 
 class Answered(NamedTuple):
     status: int
     headers: httpx2.Headers
+    text: str
 
 
 @pytest.fixture(scope="module")
@@ -377,6 +386,12 @@ def test_a_row(rows: Rows, name: str) -> None:
     met = [one.get("authorization") for one in asked]
     for number, attempt in enumerate(line["attempts"]):
         assert attempt["outcome"] != "401" or met[number] not in met[number + 1 :]
+    # The client is not told that a key is wrong: it is none of the client's. Every other last answer is the provider's own.
+    last = line["attempts"][-1]["outcome"]
+    assert (answer.headers.get("x-tollhouse-reason") == "credential_refused") is (last == "401")
+    said = case.script[-1].reply if case.script else None
+    passed_on = said is not None and said.status == case.status and OWN.encode() in said.body
+    assert (OWN in answer.text) is passed_on
     if not case.fresh:
         assert asked[0].connection == before[0].connection
     # What a batch holds is held until it is over.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from tollhouse.denial import Refused
 from tollhouse.identities.jwks import JwksError, parse_jwks
 from tollhouse.identities.jwt_judge import Issuer, JwtJudge
 from tollhouse.identities.key_sets import LIFE_S, REFETCH_S, IssuerKeys, KeysAway
-from tollhouse.identities.templates import ProjectRule
+from tollhouse.identities.templates import ClaimPath, ProjectRule
 from tollhouse.parties import Identity
 
 ISSUER = "https://issuer.example.com"
@@ -45,7 +46,15 @@ class Bench:
         self.source, self.clock, self.now = Source(), Clock(), Clock(10_000.0)
         self.keys = IssuerKeys(self.source, ("RS256", "ES256"), self.clock)
         rule = ProjectRule("project")
-        entry = Issuer(ISSUER, (AUDIENCE,), ("RS256", "ES256"), rule, "acme", self.keys)
+        entry = Issuer(
+            ISSUER,
+            (AUDIENCE,),
+            ("RS256", "ES256"),
+            rule,
+            "acme",
+            self.keys,
+            claims={ClaimPath("/of/pod"): ("a", "b"), ClaimPath("verified"): ("true",)},
+        )
         self.judge = JwtJudge([entry], self.now)
 
     async def show(self, key: Any = KEY, kid: str | None = "one", **changed: Any) -> Identity:
@@ -54,6 +63,8 @@ class Bench:
             "aud": AUDIENCE,
             "sub": "s",
             "project": "p",
+            "of": {"pod": "b"},
+            "verified": True,
             "exp": 10_600,
             **changed,
         }
@@ -87,6 +98,23 @@ async def test_a_token_is_remembered_until_it_expires() -> None:
     assert bench.judge.remembered == 0
     await bench.refused("identity_unknown", "valid only in 31 s", nbf=10_662, exp=20_000)
     assert (await bench.show(nbf=10_660, exp=20_000)).subject == "s"
+
+
+async def test_claims_that_are_demanded() -> None:
+    """By a JSON Pointer as well; a boolean is its word. What is elsewhere, of another kind, or in a list counts for nothing."""
+    bench = Bench()
+    assert (await bench.show(verified="true")).subject == "s"
+    for wrong in (
+        {"of": {}},
+        {"of": "b"},
+        {"of": {"pod": ["b"]}},
+        {"of": {"pod": None}},
+        {"of": None, "/of/pod": "b"},
+        {"verified": False},
+        {"verified": 1},
+        {"verified": ["true"]},
+    ):
+        await bench.refused("identity_unknown", "which is not let in", **wrong)
 
 
 async def test_unknown_keys_make_one_request_in_30_seconds() -> None:
@@ -186,5 +214,12 @@ def test_what_a_jwks_is_read_for() -> None:
     assert not found.fitting("one", "ES256")
     assert not found.fitting("two", "RS256")
     assert len(found.fitting(None, "RS256")) == 2
-    with pytest.raises(JwksError, match="at most 64"):
-        parse_jwks(jwks(*[key] * 65), ("RS256",))
+    for text, why in (
+        (jwks(*[key] * 65), "at most 64"),
+        (b'{"issuer": "https://a.test", "jwks_uri": "https://a.test/keys"}', "discovery document"),
+        (json.dumps(key).encode(), "it is one key"),
+        (b"-----BEGIN PUBLIC KEY-----\nMIIB", "it is PEM"),
+        (b"<html>", "no JSON object with a list"),
+    ):
+        with pytest.raises(JwksError, match=why):
+            parse_jwks(text, ("RS256",))

@@ -65,6 +65,10 @@ def test_an_encrypted_name(kind: int, encrypted: bool) -> None:
         (b"GET / HTTP/1.1\r\n\r\n", "it is no TLS"),
         (b"SSH-2.0-OpenSSH\r\n", "it is no TLS"),
         (b"\x16\x02\x00", "it is no TLS"),
+        # SSLv2, which names no host, and what a load balancer would put before a hello.
+        (b"\x80\x2e\x01\x03\x03\x00\x15\x00\x00\x00\x10" + bytes(37), "it is no TLS"),
+        (b"PROXY TCP4 10.1.2.3 192.0.2.1 1 443\r\n" + hello(NAME), "it is no TLS"),
+        (b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c" + bytes(12) + hello(NAME), "it is no TLS"),
         (b"\x16\x03\x01\x00\x00", "length"),
         (record(b"\x02\x00\x00\x00"), "no ClientHello"),
         (record(b"\x01\x00\xff\xff" + b"x" * 100), "too large"),

@@ -7,10 +7,12 @@ import asyncio
 import pytest
 from tests.support.wire import a_head, an_exchange
 
-from tollhouse.admit.bodies import BodyBytes
+from tollhouse.admit.bodies import BodyBytes, KeptFor
 from tollhouse.denial import Denial, Refused
 from tollhouse.listen.exchange import Exchange
 from tollhouse.listen.interruption import ClientGone
+
+WHOSE = KeptFor("token", "address", "acme")
 
 
 async def turns(count: int = 5) -> None:
@@ -196,7 +198,7 @@ async def test_what_is_kept_is_counted_until_the_answer() -> None:
     finished."""
     budget = BodyBytes(1000)
     exchange, _ = an_exchange(a_head(headers=[("content-length", "400")]), body=None)
-    task = asyncio.ensure_future(exchange.read_all(1000, 60.0, budget.reserve("a", "10.0.0.1")))
+    task = asyncio.ensure_future(exchange.read_all(1000, 60.0, budget.reserve(WHOSE)))
     await turns()
     assert budget.kept_bytes == 0
     exchange.feed(b"x" * 300)
@@ -213,7 +215,7 @@ async def test_a_body_that_there_is_no_room_for() -> None:
     """It is refused as soon as its share is full."""
     budget = BodyBytes(1000)
     exchange, _ = an_exchange(body=None)
-    task = asyncio.ensure_future(exchange.read_all(1000, 60.0, budget.reserve("a", "10.0.0.1")))
+    task = asyncio.ensure_future(exchange.read_all(1000, 60.0, budget.reserve(WHOSE)))
     exchange.feed(b"x" * 501)
     with pytest.raises(Refused) as refused:
         await task

@@ -31,7 +31,6 @@ from tests.policies.probe import Attempt
 from tests.support.gateway import REAL_KEY
 from tests.support.nameserver import NameServer
 from tests.support.netns import (
-    WIRE,
     Ears,
     Namespace,
     Sniffer,
@@ -63,7 +62,9 @@ CLOSED = "10.99.0.9"
 NOBODY = "10.97.0.9"
 """The internet says that there is no way to it."""
 STORE, STORE6 = "10.99.0.60", "fd99::60"
-PROXY_PORT, TRANSPARENT_PORT, STORE_PORT = 8080, 8443, 6379
+TRANSPARENT_PORT, STORE_PORT = 8443, 6379
+PROXY_PORT = 443
+"""What is for the router itself is not redirected, not on a port of the providers either."""
 REDIS = "redis-elsewhere"
 
 
@@ -233,20 +234,6 @@ class Router:
         }
 
 
-def ask(address: str, timeout_s: float) -> str:
-    """A question to a name server, from the thread's own namespace."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    question = b"\x12\x34\x01\0\0\1\0\0\0\0\0\0\3api\6openai\3com\0\0\1\0\1"
-    with socket.socket(family, socket.SOCK_DGRAM) as made:
-        made.settimeout(timeout_s)
-        try:
-            made.connect((address, 53))
-            made.send(question)
-            return "answered" if made.recv(512) else ""
-        except OSError as error:
-            return type(error).__name__
-
-
 @contextlib.contextmanager
 def open_router(logs: Path) -> Iterator[Router]:
     """All of it, with the rendered rules loaded and Tollhouse running."""
@@ -266,11 +253,12 @@ def open_router(logs: Path) -> Iterator[Router]:
         store.start([*far.enter, program("redis"), *listening, *kept], ready=READY)
         services = Ears(router)
         stack.callback(services.close)
-        for port in (443, 6379, 8200):
+        for port in (6379, 8200):
             services.listen("tcp", INNER, port)
             services.listen("tcp", INNER6, port)
-        echo = Echo(far, [(one, port) for one in (ATTACKER, ATTACKER6) for port in (53, 443)])
-        stack.callback(echo.close)
+        places = [(one, port) for one in (ATTACKER, ATTACKER6) for port in (53, 443)]
+        for echo in (Echo(far, places), Echo(router, [(INNER, 53)])):
+            stack.callback(echo.close)
         for family, address in ((socket.AF_INET, OUTER), (socket.AF_INET6, OUTER6)):
             stack.enter_context(router.run(socket.create_server, (address, 22), family=family))
         for address in (RESOLVER, RESOLVER6, INSIDE, INSIDE6):
@@ -341,6 +329,10 @@ def _connect(workload: Namespace, router: Namespace, far: Namespace) -> None:
     for where in (router, far):
         where.sysctl("ipv4/ip_forward", "1")
         where.sysctl("ipv6/conf/all/forwarding", "1")
+    # Else a ping is refused before it comes to any policy.
+    for where in (workload, router):
+        where.sysctl("ipv4/ping_group_range", "0 2147483647")
+    router.sysctl("ipv4/ip_unprivileged_port_start", str(PROXY_PORT))
     # Six at once to one address and one a second from then on would be enough for one run of doctor, and not for all of these.
     router.sysctl("ipv4/icmp_ratelimit", "0")
     router.sysctl("ipv6/icmp/ratelimit", "0")
@@ -377,45 +369,3 @@ def _gateway(directory: Path, router: Namespace, standin: StandIn) -> GatewayPro
     os.chown(directory / "state", GATEWAY_UID, GATEWAY_UID)
     etc = write_etc(directory / "gateway-etc", f"{STORE} {REDIS}\n", RESOLVER)
     return GatewayProcess(config, prefix=(*router.enter, *with_etc(etc), *as_user(GATEWAY_UID)))
-
-
-OF_GATEWAY: tuple[Attempt, ...] = (("tcp", NOBODY, 443, ""),)
-BOUND: tuple[Attempt, ...] = (("tcp", ATTACKER, 443, WIRE), ("tcp", ATTACKER6, 443, WIRE))
-"""From sockets that insist on the device, which a redirection would carry past a filter."""
-
-
-def looked(router: Router, place: str, timeout_s: float = 2.0) -> dict[str, str]:
-    """All that is tried from one place, and what came of it. ``timeout_s`` is how long an answer is waited for."""
-    if place in ("workload", "user"):
-        rows = router.doctor(user=place == "user", timeout_s=timeout_s)["rows"]
-        state = {True: "ok", False: "WRONG", None: "-"}
-        return {row["name"]: f"{state[row['ok']]} {row['happened']}" for row in rows}
-    if place == "gateway":
-        outcomes = router.attempt(OF_GATEWAY, GATEWAY_UID)
-        names = (f"{kind} {address}" for kind, address, *_ in OF_GATEWAY)
-        return dict(zip(names, outcomes, strict=True))
-    if place == "bound":
-        router.sniffer.take()
-        router.attempt(BOUND, USER_UID)
-        loopback = {frame.destination for frame in router.sniffer.take()} & {"127.0.0.1", "::1"}
-        return {"left": " ".join(sorted(loopback))}
-    if place == "asked":
-        return {CLOSED: router.workload.run(ask, CLOSED, timeout_s)}
-    if place == "own":
-        router.services.heard()
-        router.attempt([("tcp", INNER, 443, "")], USER_UID)
-        return {"443": str(("tcp", INNER, 443) in router.services.heard())}
-    assert place == "far"
-    return {
-        f"{address} {port}": router.far.run(_reached, address, port, within_s)
-        for address in (OUTER, OUTER6)
-        for port, within_s in ((22, timeout_s), (PROXY_PORT, 0.2))
-    }
-
-
-def _reached(address: str, port: int, within_s: float) -> str:
-    try:
-        socket.create_connection((address, port), timeout=within_s).close()
-    except OSError as error:
-        return type(error).__name__
-    return "connected"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
+ROUTER = Path(__file__).parents[2] / "policies" / "nftables-router" / "router.nft"
 _CHAIN = re.compile(r"(?ms)^    chain (\w+) \{\n(.*?)^    \}\n")
 
 

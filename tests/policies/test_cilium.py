@@ -18,7 +18,7 @@ FIELDS = {
     "spec": {"endpointSelector", "ingress", "egress"},
     "endpointSelector": MATCH,
     "ingress": {"fromEndpoints", "toPorts"},
-    "egress": {"toEndpoints", "toCIDR", "toFQDNs", "toPorts"},
+    "egress": {"toEndpoints", "toEntities", "toCIDR", "toFQDNs", "toPorts"},
     "fromEndpoints": MATCH,
     "toEndpoints": MATCH,
     "toFQDNs": {"matchName", "matchPattern"},

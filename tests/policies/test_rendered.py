@@ -15,6 +15,7 @@ from tests.support.requires import program
 from tollhouse.cli.main import cli
 from tollhouse.config.load import ConfigError, load_config
 from tollhouse.policies import compose, nftables, systemd_service
+from tollhouse.policies.cilium import cilium
 from tollhouse.policies.kubernetes import kubernetes
 from tollhouse.policies.rendering import CannotRender, Renderer
 from tollhouse.policies.targets import TARGETS
@@ -39,6 +40,13 @@ def test_the_files_in_policies_are_its_output(target: Renderer, tmp_path: Path) 
             f"`tollhouse {' '.join(arguments)} --to {folder}` makes it anew"
         )
     assert (folder / "README.md").exists()
+
+
+@pytest.mark.parametrize("folder", sorted(one.parent.name for one in POLICIES.glob("*/README.md")))
+def test_each_has_a_page(folder: str) -> None:
+    """What it stops, what it does not, and how to test that."""
+    sections = re.findall(r"(?m)^## (.+)$", (POLICIES / folder / "README.md").read_text())
+    assert {"Test", "What it stops", "What it does not stop"} <= set(sections)
 
 
 FULL = """
@@ -138,6 +146,47 @@ def test_the_way_to_a_collector(tmp_path: Path) -> None:
     files = kubernetes(load_config(file)).files
     assert "port: 4318" in files["tollhouse-network.yaml"]
     assert "4318" not in files.get("stores-network.yaml", "")
+
+
+def test_the_ways_to_issuers_and_exchanges(tmp_path: Path) -> None:
+    """Their ports are among those that the gateway may dial. The cluster's API server is no pod: it is open by its addresses, which
+    are asked for, and with Cilium by its entity. A Service's short name is asked for as the resolver completes it."""
+    file = tmp_path / "tollhouse.toml"
+    text = (
+        '[listen]\nproxy = "*:3128"\nunsafe_plaintext_listen = true\ntransparent = "*:9443"\n'
+        '[redis]\nurl = "redis://redis.stores.svc:6379"\n'
+        f"{STORED}"
+        '[[tunnels]]\nhosts = ["files.internal"]\nprojects = ["p"]\nupstream_proxy = { url = "http://proxy.internal:3129" }\n'
+        '[providers.openai.credential]\nmethod = "federation"\nsubject = { source = "file", file = "t" }\naudience = "a"\n'
+        'parameters = { identity_provider_id = "i", service_account_id = "s" }\nconnect_to = "10.0.0.9:9444"\n'
+    )
+    for issuer, url in (
+        (
+            "https://kubernetes.default.svc.cluster.local",
+            "https://kubernetes.default.svc/openid/v1/jwks",
+        ),
+        ("https://login.internal:8444", "https://login.internal:8444/certs"),
+    ):
+        text += f'[[identity.jwt]]\nissuer = "{issuer}"\njwks_url = "{url}"\naudience = "a"\nproject = "sub"\ntenant = "acme"\n'
+    file.write_text(text)
+    config = load_config(file)
+    [rules] = nftables.host(config).files.values()
+    assert "\ndefine dialled_ports = { 443, 3129, 8444, 9444 }\n" in rules
+    assert any("kubectl get endpoints kubernetes" in note for note in kubernetes(config).notes)
+    made = cilium(config).files["tollhouse-network.yaml"]
+    assert "    - toEntities:\n        - kube-apiserver\n" in made
+    for name in ("kubernetes.default.svc.cluster.local", "redis.stores.svc.cluster.local"):
+        assert f'              - matchName: "{name}"\n' in made
+    file.write_text(text + '[policy]\naddresses = { "kubernetes.default.svc" = ["172.20.0.10"] }\n')
+    rendered = kubernetes(load_config(file))
+    assert not any("API server" in note for note in rendered.notes)
+    network = rendered.files["tollhouse-network.yaml"]
+    _, _, rule = network.partition('cidr: "172.20.0.10/32"\n')
+    ports = "      ports:\n" + "".join(
+        f"        - protocol: TCP\n          port: {n}\n" for n in (443, 6443)
+    )
+    assert rule.startswith(ports)
+    assert "app.kubernetes.io/name: kubernetes" not in network
 
 
 def test_what_cannot_be_rendered_says_why(tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from tests.policies.host import CHAT, SDK, TEXT
+from tests.policies.observers import looked
 from tests.policies.router import (
     ATTACKER,
     ATTACKER6,
@@ -31,16 +32,16 @@ from tests.policies.router import (
     STORE6,
     STORE_PORT,
     Router,
-    looked,
     open_router,
 )
-from tests.policies.rules import Rule, rules, without
+from tests.policies.rules import ROUTER, Rule, rules, without
 from tests.support.gateway import REAL_KEY
 from tests.support.requires import program
 
+from tollhouse.cli.main import cli
+
 pytestmark = pytest.mark.requires("netns", "nft", "curl", "redis")
 
-RENDERED = Path(__file__).parents[2] / "policies" / "nftables-router" / "router.nft"
 URL = "https://api.openai.com/v1/chat/completions"
 RIGHT = ("right-proxy", "right-ipv4", "right-ipv6")
 WAYS_OUT = tuple(
@@ -48,6 +49,8 @@ WAYS_OUT = tuple(
     for name in ("udp-443", "other-port", "dns-udp", "dns-tcp", "dns-tls")
     for family in ("ipv4", "ipv6")
 )
+WAYS_OUT_BY_TCP = tuple(name for name in WAYS_OUT if name.startswith(("other", "dns-t")))
+PINGS = ("ping-ipv4", "ping-ipv6")
 STORES = ("redis", "vault", "admin")
 GATEWAYS = {
     ("tcp", PROVIDER, 443),
@@ -76,14 +79,15 @@ def router(running: Router) -> Iterator[Router]:
 def test_all_is_green_with_the_rules(router: Router) -> None:
     """From the workload's place, by the probe in Python and by the one in sh; nothing but the gateway's call went out."""
     said = router.doctor()
-    assert (said["ok"], len(said["rows"])) == (True, 28)
+    assert (said["ok"], len(said["rows"])) == (True, 31)
     assert {row["ok"] for row in said["rows"]} == {True}
     shell = router.doctor(interpreter=("sh", "-s", "--"), language="sh")
     assert shell["ok"]
     assert {row["name"] for row in shell["rows"]} == {row["name"] for row in said["rows"]}
     tried = {row["name"]: row["ok"] for row in shell["rows"]}
     assert [name for name, ok in tried.items() if ok is None] == [
-        *("udp-443-ipv4", "udp-443-ipv6", "dns-udp-ipv4", "dns-udp-ipv6", "dns-txt", "right-dns")
+        *("udp-443-ipv4", "udp-443-ipv6", "dns-udp-ipv4", "dns-udp-ipv6", "dns-txt"),
+        *(*PINGS, "gateway-dns", "right-dns"),
     ]
     assert router.left() <= {*GATEWAYS, ("udp", INSIDE, 53)}
     assert router.ears.heard() == set()
@@ -93,7 +97,7 @@ def test_all_is_green_with_the_rules(router: Router) -> None:
 
 def test_a_user_of_the_router_has_no_other_way_either(router: Router) -> None:
     """But for what listens on the router's own addresses, which is its loopback to him. He has no name server."""
-    assert set(router.doctor(user=True)["wrong"]) == {*STORES, "right-dns"}
+    assert set(router.doctor(user=True)["wrong"]) == {*STORES, "gateway-dns", "right-dns"}
 
 
 def test_all_is_red_without_the_rules(router: Router) -> None:
@@ -105,8 +109,55 @@ def test_all_is_red_without_the_rules(router: Router) -> None:
         assert {row["name"] for row in rows if row["ok"]} == right
         # curl holds what has connected until the time is up, so that is short; what answers is not asked for.
         shell = router.doctor(interpreter=("sh", "-s", "--"), language="sh", timeout_s=0.3)
-        connects = {name for name in WAYS_OUT if name.startswith(("other", "dns-tcp", "dns-tls"))}
-        assert {*connects, "metadata", *STORES} <= set(shell["wrong"])
+        assert {*WAYS_OUT_BY_TCP, "metadata", *STORES} <= set(shell["wrong"])
+
+
+@pytest.mark.parametrize(
+    ("language", "interpreter", "said"),
+    [
+        ("python", (sys.executable, "-I", "-"), "31 rows, 0 not as they should be"),
+        ("sh", ("sh", "-s", "--"), "31 rows, not as they should be: none"),
+    ],
+)
+def test_the_printed_probe(
+    router: Router, language: str, interpreter: tuple[str, ...], said: str
+) -> None:
+    """What the command prints needs nothing but an interpreter: a table for people, and exit 0."""
+    options = ("--gateway", INNER, "--at-once", "--timeout", "2")
+    for address in (ATTACKER, ATTACKER6):
+        options += ("--address", address, "--resolver", address)
+    command = ("doctor", "--config", str(router.gateway.config), "--print-probe", language)
+    printed = CliRunner().invoke(cli, [*command, *options])
+    assert printed.exit_code == 0, printed.stderr
+    done = router.run(*interpreter, stdin=printed.stdout)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith(f"\n{said}\n")
+
+
+RESOLVERS = {
+    # The system's own, as every program has it: its name server is that of the place.
+    "getent": ("getent", "-s", "dns", "ahosts", "api.openai.com"),
+    "dig": ("dig", "+time=1", "+tries=1", "+short", "api.openai.com"),
+}
+
+
+@pytest.mark.parametrize(
+    "client", ["getent", pytest.param("dig", marks=pytest.mark.requires("dig"))]
+)
+def test_real_clients_of_names(router: Router, client: str) -> None:
+    """They ask the workload's own name server, and none beyond: without the rules the question leaves."""
+    command = RESOLVERS[client]
+    environ = {"RES_OPTIONS": "timeout:1 attempts:1"}
+    assert PROVIDER in router.run(*command, environ=environ).stdout.split()
+    for address in (ATTACKER, ATTACKER6):
+        with router.asking(address):
+            router.forget()
+            assert router.run(*command, environ=environ).returncode != 0
+            assert ("udp", address, 53) not in router.left()
+            router.unload()
+            router.run(*command, environ=environ)
+            assert ("udp", address, 53) in router.left()
+            router.load(router.rules)
 
 
 @pytest.mark.parametrize("proxy", [False, True])
@@ -142,18 +193,10 @@ def test_real_clients(router: Router, proxy: bool) -> None:
     assert router.left() <= GATEWAYS
 
 
-def end(chain: str) -> tuple[Rule, ...]:
-    """What a chain does with all that it has not let through."""
-    return tuple(
-        rule
-        for rule in RULES
-        if rule.chain == chain and (rule.text == "policy drop" or "reject with" in rule.text)
-    )
-
-
-RULES = tuple(rules(RENDERED.read_text()))
+RULES = tuple(rules(ROUTER.read_text("utf-8")))
 RED: dict[tuple[str, str], tuple[str, ...]] = {
     # chain and the beginning of a rule: where doctor stands, and which of its rows turn red.
+    ("redirect_output", "fib daddr type local"): ("user", "right-proxy", "proxy-no-token"),
     ("redirect_output", "meta skuid !="): ("user", "right-ipv4", "right-ipv6"),
     ("redirect_workloads", "iifname"): ("workload", "right-ipv4", "right-ipv6"),
     ("may_leave", "ct state established"): ("workload", *RIGHT, "proxy-no-token"),
@@ -173,28 +216,33 @@ RED: dict[tuple[str, str], tuple[str, ...]] = {
     ("leave", 'oifname "lo"'): ("user", *RIGHT),
     ("leave", "iifname"): ("workload", "right-dns"),
     ("leave", "jump may_leave"): ("workload", *RIGHT),
+    ("input", "policy drop"): ("workload", "gateway-dns"),
     ("input", 'iifname "lo"'): ("user", *RIGHT),
     ("input", "ct state established"): ("workload", *RIGHT),
     ("input", "icmpv6 type { nd-"): ("workload", "right-ipv6"),
     ("input", "iifname $workload_devices tcp"): ("workload", *RIGHT, "proxy-no-token"),
     ("input", "iifname $workload_devices meta"): ("workload", *STORES),
+    ("forward", "policy drop"): ("workload", *PINGS),
     ("forward", "ct state established"): ("workload", "right-dns"),
     ("forward", "iifname $workload_devices ip "): ("workload", "right-dns"),
     ("forward", "iifname $workload_devices ip6"): ("workload6", "right-dns"),
-    ("forward", "reject with icmpx"): ("workload", "udp-443-ipv4", "udp-443-ipv6"),
+    ("forward", "meta l4proto tcp reject"): ("workload", *WAYS_OUT_BY_TCP, "metadata"),
+    ("forward", "meta l4proto udp reject"): ("workload", "udp-443-ipv4", "udp-443-ipv6"),
 }
 SEEN_ELSEWHERE: dict[tuple[str, str], tuple[str, ...]] = {
     # Why no row of doctor's can see it; who sees it, and what changes for him.
-    ("redirect_output", "fib daddr type local"): (
-        *("it keeps others' listeners on the router reachable for its own users", "own", "443"),
+    ("output", "policy drop"): (
+        "`leave` drops the same behind it: its counter is of packets that `output` did not see",
+        *("counted", "leave"),
     ),
+    ("may_leave", "icmpv6 type { mld-"): (
+        "it tells switches and multicast routers which groups the router listens to",
+        *("groups", "joined", "queried"),
+    ),
+    ("input", "icmpv6 type mld-"): ("it lets them ask", "groups", "queried"),
     ("leave", "policy drop"): (
         "what leaves without it is addressed to loopback, and nobody can answer: the wire shows it",
         *("bound", "left"),
-    ),
-    ("input", "policy drop"): (
-        "it closes the router towards the internet, where no workload stands",
-        *("far", f"{OUTER} {PROXY_PORT}", f"{OUTER6} {PROXY_PORT}"),
     ),
     ("input", "ip saddr"): ("it lets the administrator in", "far", f"{OUTER} 22"),
     ("input", "ip6 saddr"): ("it lets the administrator in", "far", f"{OUTER6} 22"),
@@ -206,19 +254,6 @@ SEEN_ELSEWHERE: dict[tuple[str, str], tuple[str, ...]] = {
         "it tells a workload at once of a name server that is away: red either way",
         *("asked", CLOSED),
     ),
-    ("forward", "meta l4proto tcp reject"): (
-        "without it the rule behind refuses TCP by ICMP, at once as well, but not every system heeds that",
-        *("workload", "other-port-ipv4", "other-port-ipv6"),
-    ),
-}
-SAID_ELSEWHERE = {
-    ("output", "policy drop"): "`leave` drops the same, and more: test_the_end_of_a_chain",
-    ("forward", "policy drop"): "the rules before it refuse all: test_the_end_of_a_chain",
-    (
-        "may_leave",
-        "icmpv6 type { mld-",
-    ): "multicast routers and switches need it, of which there is none here",
-    ("input", "icmpv6 type mld-"): "the same",
 }
 NO_WALL = ("counter", "limit rate")
 """They count and tell."""
@@ -227,7 +262,7 @@ NO_WALL = ("counter", "limit rate")
 def named(rule: Rule) -> tuple[str, str] | None:
     found = [
         key
-        for key in (*RED, *SEEN_ELSEWHERE, *SAID_ELSEWHERE)
+        for key in (*RED, *SEEN_ELSEWHERE)
         if key[0] == rule.chain and rule.text.startswith(key[1])
     ]
     assert len(found) <= 1, rule
@@ -235,10 +270,10 @@ def named(rule: Rule) -> tuple[str, str] | None:
 
 
 def test_no_rule_is_left_out() -> None:
-    """Each rule of the file is one of those that are taken out below, or it is said why not."""
+    """Each rule of the file is one of those that are taken out below, by a row of doctor's or by somebody else."""
     walls = [rule for rule in RULES if not rule.text.startswith(NO_WALL)]
     assert [rule for rule in walls if named(rule) is None] == []
-    assert {named(rule) for rule in walls} == {*RED, *SEEN_ELSEWHERE, *SAID_ELSEWHERE}
+    assert {named(rule) for rule in walls} == {*RED, *SEEN_ELSEWHERE}
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if named(rule) in RED], ids=str)
@@ -283,28 +318,25 @@ def test_a_rule_that_doctor_cannot_see(router: Router, rule: Rule) -> None:
     key = named(rule)
     assert key is not None
     _, place, *changes = SEEN_ELSEWHERE[key]
-    before = looked(router, place)
+    before = looked(router, place, timeout_s=10.0)
     router.load(without(router.rules, rule))
     now = looked(router, place, timeout_s=0.5)
     assert [name for name in changes if now[name] == before[name]] == []
 
 
-@pytest.mark.parametrize(
-    ("chains", "place", "red"),
-    [
-        (("forward",), "workload", (*WAYS_OUT, "metadata")),
-        (("input",), "workload", STORES),
-        (("output", "leave"), "user", (*WAYS_OUT, "metadata")),
-    ],
-)
-def test_the_end_of_a_chain(
-    router: Router, chains: tuple[str, ...], place: str, red: tuple[str, ...]
-) -> None:
-    """What drops by policy refuses by a rule before that; without both, doctor's rows turn red."""
-    taken = [rule for chain in chains for rule in end(chain)]
+def test_a_user_of_the_router_is_kept_in_by_two_chains(router: Router) -> None:
+    """`output` refuses at once what `leave` drops; without the ends of both, doctor's rows turn red."""
+    taken = [
+        rule
+        for rule in RULES
+        if rule.chain in ("output", "leave")
+        and (rule.text == "policy drop" or "reject with" in rule.text)
+    ]
     router.load(without(router.rules, *taken))
-    now = looked(router, place)
-    assert [name for name in red if not now[name].startswith("WRONG")] == []
+    now = looked(router, "user")
+    assert [
+        name for name in (*WAYS_OUT, *PINGS, "metadata") if not now[name].startswith("WRONG")
+    ] == []
 
 
 def test_with_tollhouse_stopped_nothing_gets_out(router: Router) -> None:

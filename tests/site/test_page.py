@@ -15,7 +15,7 @@ from tests.support.inproc import PROJECT, TENANT, Inside, open_inside
 
 from tollhouse.demo.standin import StandIn
 from tollhouse.site.access import MOST_SESSIONS
-from tollhouse.site.page import ago, usd
+from tollhouse.site.page import ago, left, usd
 
 OTHER, FOREIGN = "proj_other", "proj_foreign"
 ASKED = {
@@ -200,6 +200,18 @@ def test_forms_that_are_none(shared: Inside) -> None:
         assert first.get("/").status_code == 200
 
 
+def test_a_refusal_is_a_page_to_a_browser(shared: Inside) -> None:
+    """And JSON to a program; either says what to do."""
+    with site(shared) as client:
+        page = client.get("/nothing", headers={"accept": "text/html,*/*"})
+        told = client.get("/nothing")
+    assert (page.status_code, told.status_code) == (404, 404)
+    assert page.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "nothing at this path" in page.text
+    assert "nothing at this path" in told.json()["error"]
+
+
 def test_a_session_ends_with_its_token(shared: Inside) -> None:
     made = shared.do(shared.gateway.operations.perform("viewer_create", {}))
     with site(shared) as client:
@@ -277,6 +289,18 @@ def _own_address() -> str:
 )
 def test_dollars(amount: str, shown: str) -> None:
     assert usd(amount) == shown
+
+
+@pytest.mark.parametrize(
+    ("amount", "limit", "shown"),
+    [
+        ("0.354202", "1 usd/day", "0.3542 usd"),
+        ("18630", "200000 tokens/day", "18,630 tokens"),
+        ("8", "8 concurrent", "8"),
+    ],
+)
+def test_what_is_left(amount: str, limit: str, shown: str) -> None:
+    assert left(amount, limit) == shown
 
 
 @pytest.mark.parametrize(

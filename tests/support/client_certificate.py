@@ -78,6 +78,18 @@ class ClientsCa:
         self, *names: str, server: bool = False, life: dt.timedelta = dt.timedelta(hours=1)
     ) -> ClientCertificate:
         """For URIs and DNS names; the common name is always ``worker.internal``."""
+        given = (
+            x509.UniformResourceIdentifier(name) if "://" in name else x509.DNSName(name)
+            for name in names
+        )
+        return self.signed(*given, server=server, life=life)
+
+    def signed(
+        self,
+        *names: x509.GeneralName,
+        server: bool = False,
+        life: dt.timedelta = dt.timedelta(hours=1),
+    ) -> ClientCertificate:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "worker.internal")])
         usage = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
@@ -88,11 +100,7 @@ class ClientsCa:
             .add_extension(own, critical=False)
         )
         if names:
-            given = [
-                x509.UniformResourceIdentifier(name) if "://" in name else x509.DNSName(name)
-                for name in names
-            ]
-            made = made.add_extension(x509.SubjectAlternativeName(given), critical=False)
+            made = made.add_extension(x509.SubjectAlternativeName(names), critical=False)
         private = key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,

@@ -370,6 +370,15 @@ class H2Client:
             raise Closed(stream.ended)
         return stream.answer
 
+    def until(self, stream_id: int, mark: bytes) -> Answer:
+        """As much of the stream's answer as has come once ``mark`` is in its body. Raises `Closed` where it ends before."""
+        stream = self.streams[stream_id]
+        while stream.answer is None or mark not in stream.answer.body:
+            if stream.ended:
+                raise Closed(f"{stream.ended} after {stream.answer}")
+            self._turn()
+        return stream.answer
+
     def refusal(self, stream_id: int) -> tuple[Answer, bool]:
         """The whole answer to a request that is refused, and whether a stream error comes behind it (RFC 9113 8.1.1)."""
         stream = self.streams[stream_id]

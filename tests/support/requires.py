@@ -1,5 +1,5 @@
 """What a test needs beside Python: present, it runs; absent, it is skipped, saying what is missing; absent and named in
-``TOLLHOUSE_REQUIRE`` (``redis,valkey,openbao,netns,curl,openssl,node-openai,chromium``, the programs that judge what
+``TOLLHOUSE_REQUIRE`` (``redis,valkey,openbao,netns,dig,curl,openssl,node-openai,chromium``, the programs that judge what
 Tollhouse writes ``hadolint,otelcol,rotel,prometheus,promtool,focus-validator,actionlint,zizmor``, the agents
 ``claude,codex,gemini,opencode,llm``, and the clients ``frameworks,openai-go,openai-java``), it fails, so that a machine that
 promised them can't pass by skipping.
@@ -35,6 +35,7 @@ PROGRAMS = {
     "openbao": "bao",
     "nft": "nft",
     "netns": "ip",
+    "dig": "dig",
     "curl": "curl",
     "openssl": "openssl",
     "systemd-analyze": "systemd-analyze",

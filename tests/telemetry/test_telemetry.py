@@ -121,8 +121,12 @@ def test_two_parents_are_none() -> None:
 
 
 @contextlib.contextmanager
-def answering(head: bytes, endless: bool = False) -> Iterator[tuple[str, list[bytes]]]:
-    """A collector's endpoint, and the first lines of the requests that came."""
+def answering(
+    head: bytes, endless: bool = False, every_s: float = 0.0
+) -> Iterator[tuple[str, list[bytes]]]:
+    """A collector's endpoint, and the first lines of the requests that came. It sends ``head`` byte by byte where there is
+    ``every_s``."""
+    over = threading.Event()
     asked: list[bytes] = []
 
     def serve() -> None:
@@ -131,20 +135,35 @@ def answering(head: bytes, endless: bool = False) -> Iterator[tuple[str, list[by
                 connection, _ = listening.accept()
                 with connection, contextlib.suppress(OSError):
                     asked.append(connection.recv(65_536).partition(b"\r\n")[0])
-                    connection.sendall(head)
+                    for piece in map(bytes, zip(head, strict=True)) if every_s else [head]:
+                        connection.sendall(piece)
+                        over.wait(every_s)
                     while endless:
                         connection.sendall(b"x" * 65_536)
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}", asked
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}", asked
+        finally:
+            over.set()
 
 
 def test_a_collector_that_answers_without_end() -> None:
     """Nothing behind the head of its answer is read: to read it would fill the memory."""
     with answering(b"HTTP/1.1 200 OK\r\n\r\n", endless=True) as (endpoint, asked):
         assert try_out(endpoint) == ""
+    assert asked == [b"POST /v1/traces HTTP/1.1"]
+
+
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 200 OK\r\nx: ", b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n"]
+)
+def test_a_collector_that_drips(answer: bytes) -> None:
+    """One that sends a byte now and then keeps within each read's time. The time of the whole request ends it all the same."""
+    with answering(answer + 86_400 * b"x", every_s=0.02) as (endpoint, asked):
+        assert try_out(endpoint, 1.0) == "its answer did not end within 1 s"
     assert asked == [b"POST /v1/traces HTTP/1.1"]
 
 

@@ -133,7 +133,7 @@ class Directory:
             raise ValueError(_NOT_OURS)
         wanted = tuple(dict.fromkeys(projects))
         if not wanted:
-            raise ValueError("a token needs at least one project that it may charge")
+            raise ValueError("a token needs at least one project that it may charge: name one")
         for name in wanted:
             project = await self.read_project(name)
             if project is None:
@@ -141,7 +141,9 @@ class Directory:
                     f"there is no project {name!r}: make it with `tollhouse project set`"
                 )
             if project.tenant != tenant:
-                raise ValueError(f"the project {name!r} belongs to another tenant than {tenant!r}")
+                raise ValueError(
+                    f"the project {name!r} belongs to another tenant than {tenant!r}: make a token for each tenant"
+                )
         parsed = parse_limits(limits)
         texts = tuple(limit.text for limit in parsed)
         info = TokenInfo(
@@ -208,7 +210,7 @@ class Directory:
                     "rotate", [names.TOKENS, names.TOKEN_IDS], arguments
                 )
             if done < 0:
-                raise ValueError("this token exists already")
+                raise ValueError("this token exists already: make another one")
             if done:
                 self._saved()
                 return new
@@ -237,7 +239,7 @@ class Directory:
     async def _add(self, token: str, info: TokenInfo) -> None:
         with translated():
             if not await self._redis.hsetnx(names.TOKENS, digest(token), encode(info)):
-                raise ValueError("this token exists already")
+                raise ValueError("this token exists already: make another one")
             await self._redis.hset(names.TOKEN_IDS, info.id, digest(token))
         self._saved()
 

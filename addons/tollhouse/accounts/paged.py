@@ -7,6 +7,7 @@ stands still for long. A page has no more in memory than two pages. What is adde
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
 
@@ -38,13 +39,30 @@ class Pages:
 
     async def all_tokens(self, fits: Callable[[TokenInfo], bool]) -> list[TokenInfo]:
         """Those that ``fits`` is true of, and revoked subjects among them, the oldest first."""
+        found = await self.few_tokens(fits, sys.maxsize)
+        assert found is not None
+        return found
+
+    async def few_tokens(
+        self, fits: Callable[[TokenInfo], bool], most: int
+    ) -> list[TokenInfo] | None:
+        """The same. None if there are more than ``most``."""
         found: dict[str, TokenInfo] = {}
         async for fields in self._pieces(names.TOKENS):
             for text in fields.values():
                 info = decode(TokenInfo, text)
                 if fits(info):
                     found[info.id] = info
+            if len(found) > most:
+                return None
         return sorted(found.values(), key=lambda info: (info.created_at, info.id))
+
+    async def tenants_of_tokens(self) -> set[str]:
+        """Those of all tokens, also of revoked ones. A token that sees all tenants is of none."""
+        found: set[str] = set()
+        async for fields in self._pieces(names.TOKENS):
+            found |= {decode(TokenInfo, text).tenant for text in fields.values()}
+        return found - {""}
 
     async def projects(self, after: str, count: int) -> list[Project]:
         """At most ``count`` projects with ids behind ``after``, sorted by id."""

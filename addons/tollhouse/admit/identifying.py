@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 PLACEHOLDER: Final = "not-a-key"
 """What `tollhouse exec` gives an SDK that does not start without a key."""
+_NEITHER: Final = "It has neither the form of a gate token nor that of a JWT: three parts of base64url, from eyJ on."
+_TODO: Final = "Send the whole token of your platform, or a gate token; a provider's own key is never accepted here."
 _NO_PROJECT: Final = frozenset({"x", "jwt"})
 """User names of a proxy's URL that name no project: one has to stand before a JWT there."""
 
@@ -100,13 +102,17 @@ class Identifier:
         """The first that is there. Raises `Refused`: 401 if there is none, and 400 or 401 if it can't be read."""
         credential = presented(head, query_credentials)
         platform = self._platform
-        if platform is not None and (
-            credential is None or (credential.secret == PLACEHOLDER and not credential.of_proxy)
+        if (
+            platform is not None
+            and (
+                credential is None or (credential.secret == PLACEHOLDER and not credential.of_proxy)
+            )
+            and (other := _beside_credentials(platform, head)) is not None
         ):
-            if platform.certificates is not None and head.client_certificate is not None:
-                return Shown(certificate=head.client_certificate)
-            if platform.networks is not None and (found := platform.networks.identity(head)):
-                return Shown(network=found)
+            # The slots behind an empty one come before a certificate or a network.
+            credential = presented(head, query_credentials, PLACEHOLDER)
+            if credential is None:
+                return other
         if credential is None:
             raise Refused("identity_missing")
         return Shown(credential)
@@ -125,6 +131,8 @@ class Identifier:
                 identity = platform.certificates.identify(shown.certificate)
             return identity, "", await self._check(platform, identity)
         if platform is None or platform.jwts is None or not is_jwt(credential.secret):
+            if platform is not None and platform.jwts is not None and credential.is_formless:
+                raise Refused.telling("identity_unknown", _NEITHER, _TODO)
             identity, remembered = await self._accounts.ask(
                 lambda directory: identify(credential, directory, self._clock)
             )
@@ -148,6 +156,15 @@ class Identifier:
             except LedgerUnavailable as error:
                 raise _away(error) from None
         return remembered
+
+
+def _beside_credentials(platform: Platform, head: RequestHead) -> Shown | None:
+    """A certificate, or else a network."""
+    if platform.certificates is not None and head.client_certificate is not None:
+        return Shown(certificate=head.client_certificate)
+    if platform.networks is not None and (found := platform.networks.identity(head)):
+        return Shown(network=found)
+    return None
 
 
 def _away(error: LedgerUnavailable) -> Refused:

@@ -31,9 +31,17 @@ class Presented:
     of_proxy: bool = False
     """It stood in Proxy-Authorization."""
 
+    @property
+    def is_formless(self) -> bool:
+        """It can't be a gate token."""
+        return not well_formed(self.secret)
 
-def presented(head: RequestHead, query_credentials: Sequence[str]) -> Presented | None:
-    """The credential that decides, or None if there is none. Raises `Refused` (400, 401) if it can't be read."""
+
+def presented(
+    head: RequestHead, query_credentials: Sequence[str], placeholder: str | None = None
+) -> Presented | None:
+    """The credential that decides, or None if there is none. A slot that has exactly ``placeholder`` counts as empty. Raises
+    `Refused` (400, 401) if it can't be read."""
     proxy = (
         [head.connect_proxy_authorization]
         if head.connect_proxy_authorization is not None
@@ -47,10 +55,13 @@ def presented(head: RequestHead, query_credentials: Sequence[str]) -> Presented 
         value = head.get(name)
         if value is not None:
             scheme, _, rest = value.partition(" ")
-            return Presented(rest.strip() if scheme.lower() == "bearer" else value)
-    if head.asks_for_websocket and (key := key_offered(head)) is not None:
+            secret = rest.strip() if scheme.lower() == "bearer" else value
+            if secret != placeholder:
+                return Presented(secret)
+    key = key_offered(head) if head.asks_for_websocket else None
+    if key is not None and key != placeholder:
         return Presented(key)
-    return Presented(query_credentials[0]) if query_credentials else None
+    return next((Presented(one) for one in query_credentials if one != placeholder), None)
 
 
 def _from_proxy_authorization(value: str) -> Presented:

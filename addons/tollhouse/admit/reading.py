@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import ClassVar, NamedTuple, Protocol
 
-from tollhouse.admit.bodies import BodyBytes, KeptBody
+from tollhouse.admit.bodies import BodyBytes, KeptBody, KeptFor
 from tollhouse.admit.readers import Readers
 from tollhouse.admit.upload import Upload
 from tollhouse.admit.uploads import Uploads, length_of
@@ -142,10 +142,7 @@ class ReadBody:
         return Whole(plain, came, coding, kept)
 
     def _reserve(self, admitted: Admitted) -> KeptBody:
-        return self._bodies.reserve(
-            admitted.identity.charged_as or admitted.identity.token_id,
-            admitted.arrival.head.source,
-        )
+        return self._bodies.reserve(KeptFor.of(admitted))
 
     async def again(self, requested: Requested, admitted: Admitted) -> Requested:
         """The same body, read as ``admitted`` has it."""

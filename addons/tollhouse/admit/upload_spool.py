@@ -17,7 +17,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, Concatenate, Final
 
-from tollhouse.admit.bodies import BodyBytes, KeptBody
+from tollhouse.admit.bodies import BodyBytes, KeptBody, KeptFor
 from tollhouse.denial import Refused
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 class UploadSpool:
     """``limit_bytes`` is the bound of all files at one time. A token may have half of it, a source
-    address three quarters. Both may have at least ``largest_bytes``."""
+    address and a tenant three quarters. Each may have at least ``largest_bytes``."""
 
     def __init__(
         self,
@@ -49,15 +49,15 @@ class UploadSpool:
         self._patience_s = patience_s
         self.pool = ThreadPoolExecutor(_THREADS, "upload-spool")
 
-    def has_room(self, token: str, source: str, count: int) -> bool:
+    def has_room(self, whose: KeptFor, count: int) -> bool:
         """Whether there is room for ``count`` bytes now. It takes none."""
-        return self._bytes.fits(token, source, count)
+        return self._bytes.fits(whose, count)
 
-    async def open(self, token: str, source: str) -> SpooledFile:
+    async def open(self, whose: KeptFor) -> SpooledFile:
         """An empty file. Raises `Refused`."""
         opening = asyncio.get_running_loop().run_in_executor(self.pool, self._open)
         file = await _patiently(opening, self._patience_s)
-        room = self._bytes.reserve(token, source)
+        room = self._bytes.reserve(whose)
         return SpooledFile(file, room, self.pool, self._left_free, self._patience_s)
 
     def _open(self) -> FileIO:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
-from tollhouse.admit.bodies import KeptBody
+from tollhouse.admit.bodies import KeptBody, KeptFor
 from tollhouse.admit.upload import MEMORY, Coming, Upload
 from tollhouse.admit.upload_spool import SpooledFile, UploadSpool, no_room
 from tollhouse.call import Admitted, RequestHead
@@ -108,18 +108,17 @@ class Uploads:
 
     async def _file(self, admitted: Admitted, size: int) -> SpooledFile | None:
         """``size`` is the least that it may have: what is taken of the disk is what comes."""
-        spool, identity = self._spool, admitted.identity
+        spool = self._spool
         if spool is None:
             return None
-        token = identity.charged_as or identity.token_id
-        source = admitted.arrival.head.source
+        whose = KeptFor.of(admitted)
         free = admitted.operation.cost == "free"
-        if not spool.has_room(token, source, size):
+        if not spool.has_room(whose, size):
             if free:
                 return None
             raise no_room(f"It has {size} bytes or more, and other uploads have taken the room.")
         try:
-            return await spool.open(token, source)
+            return await spool.open(whose)
         except Refused:
             if free:
                 return None

@@ -45,6 +45,16 @@ class AlertAttempt(NamedTuple):
     """The receiver wants no more of it: 410."""
 
 
+_TODO: Final = {
+    401: ": the URL or the signing secret is not one that it takes",
+    403: ": the URL or the signing secret is not one that it takes",
+    404: ": the URL is not one of its own",
+    410: ": it wants no more; name another one, or take it out of [[alerts]]",
+    429: ": it is tried again later",
+}
+_ITS_LOG: Final = ": its own log says why"
+
+
 class NotSendable(Exception):
     """No attempt could be made. Its text is safe to show."""
 
@@ -144,13 +154,13 @@ class Receiver:
     def _why(self, error: Exception) -> str:
         match error:
             case TimeoutError():
-                return f"There was no answer within {self._bound_s:g} s."
+                return f"There was no answer within {self._bound_s:g} s: look whether it runs, and what stands before it."
             case NotSendable() | BadSigningSecret():
                 return str(error)
             case CredentialUnavailable() | AddressRefused():
                 return error.why
         # Its text may hold what was sent.
-        return f"The gateway failed at it ({type(error).__name__})."
+        return f"The gateway has a fault at it ({type(error).__name__}): report it."
 
     async def _prepared(self) -> tuple[TokenHost, tuple[bytes, ...]]:
         """The way to the receiver, and what signs."""
@@ -216,7 +226,12 @@ def _judged(answer: HostAnswer, now: float) -> AlertAttempt:
     if 200 <= status < 300:
         return AlertAttempt(status)
     wait = _seconds(answer.headers.get("retry-after", ""), now) if status in (429, 503) else 0.0
-    return AlertAttempt(status, f"The receiver answered {status}.", wait, gone=status == 410)
+    return AlertAttempt(
+        status,
+        f"The receiver answered {status}{_TODO.get(status, _ITS_LOG)}.",
+        wait,
+        gone=status == 410,
+    )
 
 
 def _seconds(text: str, now: float) -> float:
@@ -232,7 +247,7 @@ def _seconds(text: str, now: float) -> float:
 
 async def _read(file: Path | None, key: str) -> str:
     if file is None:
-        raise NotSendable("There is no URL.")
+        raise NotSendable("There is no URL: give to, to_file, or secret with the field url.")
     try:
         return (await asyncio.to_thread(files.read, file)).decode().strip()
     except (OSError, UnicodeDecodeError) as error:

@@ -40,7 +40,9 @@ def signing_keys(text: str) -> tuple[bytes, ...]:
             )
         found.append(key)
     if not found:
-        raise BadSigningSecret("The signing secret is empty.")
+        raise BadSigningSecret(
+            "The signing secret is empty: write whsec_ and 24 to 64 bytes in base64."
+        )
     return tuple(found)
 
 
@@ -142,7 +144,10 @@ def _key_stale(data: Mapping[str, Any]) -> str:
 
 def _breaker(data: Mapping[str, Any]) -> str:
     whose = f"of tenant {data['tenant']}" if data["tenant"] else "of all tenants"
-    return f"calls {whose} to {data['host']} are paused, because too many of them failed."
+    return (
+        f"calls {whose} to {data['host']} are paused, because too many of them failed: one is tried again after some seconds, "
+        "and `tollhouse top` shows when they go on."
+    )
 
 
 def _spool(data: Mapping[str, Any]) -> str:

@@ -80,7 +80,7 @@ def check_admin(config: Config) -> Iterator[Finding]:
     yield Finding(
         "ok",
         f"The admin API is at {address}/api/v1.",
-        "Who has a token of `tollhouse token create --admin` changes projects, limits and tokens there.",
+        "A token of `tollhouse token create --admin` changes projects, limits and tokens there.",
     )
     if address.is_loopback or admin.tls is not None:
         return
@@ -88,7 +88,7 @@ def check_admin(config: Config) -> Iterator[Finding]:
         yield Finding(
             "warn",
             "admin.unsafe_plaintext lets tokens of admins cross the network readable.",
-            "Who reads one there can make tokens and lift limits.",
+            "Anybody who reads one there can make tokens and lift limits.",
             "Give the listener a certificate ([admin] tls).",
         )
     else:

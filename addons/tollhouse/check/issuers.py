@@ -72,6 +72,14 @@ def _entry(place: str, entry: JwtIssuerConfig) -> Iterator[Finding]:
             "Kubernetes, which every program in the pod can read.",
             'Have tokens made for the gateway alone, such as audience = "tollhouse".',
         )
+    by_email = "email" in (entry.project.strip("{/}"), *(name.strip("/") for name in entry.claims))
+    if by_email and not {"email_verified", "/email_verified"} & entry.claims.keys():
+        yield Finding(
+            "warn",
+            f"{place} goes by email, and does not ask whether the address was verified.",
+            "Some issuers let everybody write an address of his choice there (OpenID Connect Core 1.0, section 5.7).",
+            'Add claims = { email_verified = "true" }, or go by sub or groups.',
+        )
     shared = ("https://token.actions.githubusercontent.com", "https://gitlab.com")
     if entry.issuer.rstrip("/") in shared and not entry.projects and not entry.claims:
         yield Finding(
@@ -123,6 +131,6 @@ def _networks(config: Config) -> Iterator[Finding]:
         yield Finding(
             "warn",
             "identity.network takes an address for an identity.",
-            "Whoever can send from such an address, or is behind the same NAT, is that project.",
+            "Anybody who can send from such an address, or is behind the same NAT, is that project.",
             "Use JWTs or certificates where workloads can show them.",
         )

@@ -59,7 +59,7 @@ def _entry(config: Config, entry: AlertConfig) -> Iterator[Finding]:
         yield Finding(
             "warn",
             f"What the receiver {entry.called} of alerts is told is not signed.",
-            "Whoever knows its URL can tell it anything.",
+            "Anybody who knows its URL can tell it anything.",
             "Give signing_secret_file, or secret with the field signing_secret.",
         )
     known = {project.tenant for project in config.projects.values()} | config.tenants.keys()

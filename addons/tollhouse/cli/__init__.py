@@ -2,6 +2,7 @@
 
 main           the command `tollhouse` and its groups
 common         the configuration, the result and the error of every command
+progress       what is shown of a command that takes long
 render         tables on stdout
 run            `demo`, `init`, `check`, `run`
 init           what `init` writes

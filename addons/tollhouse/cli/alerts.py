@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tollhouse.cli.common import SaysNo, config_option, json_option, load, say, show
+from tollhouse.cli.progress import waiting
 
 if TYPE_CHECKING:
     from tollhouse.config.load import Config
@@ -29,9 +30,10 @@ def alerts_test(receiver: str | None, as_json: bool) -> None:
     """
     config = load()
     _known(config, receiver)
-    found = _asked(config, "alerts_test", {"name": receiver})
-    if found is None:
-        found = _by_ourselves(config, test=True, receiver=receiver)
+    with waiting("tells each receiver"):
+        found = _asked(config, "alerts_test", {"name": receiver})
+        if found is None:
+            found = _by_ourselves(config, test=True, receiver=receiver)
     if not found:
         raise SaysNo(
             "the running gateway has no such receiver yet: `tollhouse reload` has it read the file"
@@ -57,9 +59,10 @@ def alerts_list(as_json: bool) -> None:
     """What each receiver was told, over all gateways, and what waits for it."""
     config = load()
     _known(config, None)
-    found = _asked(config, "alerts_list", {})
-    if found is None:
-        found = _by_ourselves(config, test=False, receiver=None)
+    with waiting("waits for the store"):
+        found = _asked(config, "alerts_list", {})
+        if found is None:
+            found = _by_ourselves(config, test=False, receiver=None)
 
     def for_people() -> str:
         from tollhouse.cli import render

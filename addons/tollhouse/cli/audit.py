@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from tollhouse.cli.common import config_option, json_option, load, moment, perform, say, show
+from tollhouse.cli.common import config_option, json_option, load, moment, perform, show_each
 
 if TYPE_CHECKING:
     from tollhouse.config.load import Config
@@ -29,28 +29,20 @@ def audit(since: float | None, as_json: bool) -> None:
 
     About the latest 10,000 changes are kept, by commands, through the admin API, and of the file.
     """
-    found = list(_records(load(), since or 0.0))
-    if not found:
-        say("nothing was changed in this time")
+    headings = ("AT", "BY", "VIA", "OPERATION", "TARGET", "BEFORE", "AFTER")
+    none = "nothing was changed in this time"
+    show_each(_records(load(), since or 0.0), as_json, headings, _row, none)
 
-    def for_people() -> str:
-        from tollhouse.cli import render
 
-        headings = ("AT", "BY", "VIA", "OPERATION", "TARGET", "BEFORE", "AFTER")
-        rows = [
-            (
-                record["at"],
-                " ".join(filter(None, (record["by"], record["by_name"]))),
-                record["via"],
-                record["operation"],
-                record["target"],
-                *_difference(record["before"], record["after"]),
-            )
-            for record in found
-        ]
-        return render.table(headings, rows) if rows else ""
-
-    show(found, as_json, for_people)
+def _row(record: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        record["at"],
+        " ".join(filter(None, (record["by"], record["by_name"]))),
+        record["via"],
+        record["operation"],
+        record["target"],
+        *_difference(record["before"], record["after"]),
+    )
 
 
 def _records(config: Config, since: float) -> Iterator[dict[str, Any]]:

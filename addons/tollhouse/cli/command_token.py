@@ -104,7 +104,8 @@ def for_command(
     asked = {"token_id": made.id}
 
     def extend(seconds: float) -> None:
-        perform(config, "token_extend", {**asked, "expires_s": seconds})
+        # The terminal is the command's.
+        perform(config, "token_extend", {**asked, "expires_s": seconds}, shown=False)
 
     life = TokenLife(extend, time.time() + expires)
     try:
@@ -172,11 +173,9 @@ def _given(
             "what was given is not a gate token (gate_...): `tollhouse token create` makes one"
         )
     identity = token_id(token)
-    found = next((one for one in perform(config, "token_list", {}) if one["id"] == identity), None)
-    if found is None or found["revoked_at"]:
-        raise SaysNo(
-            f"the token {identity} {'was revoked' if found else 'was not made here'}: leave it out, and one is made"
-        )
+    found = perform(config, "token_show", {"token_id": identity})
+    if found["revoked_at"]:
+        raise SaysNo(f"the token {identity} was revoked: leave it out, and one is made")
     if found["expires_at"] and datetime.fromisoformat(found["expires_at"]) <= datetime.now(UTC):
         raise SaysNo(
             f"the token {identity} ended at {found['expires_at']}: leave it out, and one is made"

@@ -6,12 +6,16 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+
+from tollhouse.cli.progress import waiting
 
 if TYPE_CHECKING:
     from tollhouse.config.load import Config, ProjectsFile
@@ -95,6 +99,30 @@ def show(value: Any, as_json: bool, for_people: Callable[[], str]) -> None:
     text = render.as_json(value) if as_json else for_people()
     if text:
         click.echo(text)
+
+
+def show_each(
+    found: Iterable[Mapping[str, Any]],
+    as_json: bool,
+    headings: Sequence[str],
+    row: Callable[[Mapping[str, Any]], Sequence[Any]],
+    none: str,
+) -> None:
+    """A result of many parts, one after the other, so that any number of them needs no more memory: as `show` has a list, or as
+    a table with ``headings`` and a ``row`` of each. ``none`` is the talk where there is none."""
+    from tollhouse.cli import render
+
+    parts = iter(found)
+    first = next(parts, None)
+    if first is None:
+        say(none)
+        if as_json:
+            click.echo("[]")
+        return
+    every = chain([first], parts)
+    lines = render.json_lines(every) if as_json else render.table_lines(headings, map(row, every))
+    for line in lines:
+        click.echo(line)
 
 
 def config_option[F: Callable[..., Any]](command: F) -> F:
@@ -195,12 +223,14 @@ def _no(problems: Sequence[object]) -> SaysNo:
     return SaysNo(last)
 
 
-def perform(config: Config, name: str, arguments: Mapping[str, Any]) -> Any:
-    """`client.perform`, its refusal as exit 1, or 2 for arguments that don't fit."""
+def perform(config: Config, name: str, arguments: Mapping[str, Any], *, shown: bool = True) -> Any:
+    """`client.perform`, its refusal as exit 1, or 2 for arguments that don't fit. ``shown``: that it takes long is shown on a
+    terminal; not for what runs beside something else that the terminal shows."""
     from tollhouse.control import client
 
     try:
-        return client.perform(config, name, arguments)
+        with waiting("waits for the store") if shown else nullcontext():
+            return client.perform(config, name, arguments)
     except client.StoreError as error:
         raise (WrongUse if error.wrong_use else SaysNo)(str(error)) from None
 

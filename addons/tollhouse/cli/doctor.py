@@ -10,6 +10,7 @@ import click
 
 from tollhouse.cli.ca import authority
 from tollhouse.cli.common import SaysNo, WrongUse, config_option, load, say
+from tollhouse.cli.progress import waiting
 
 
 @click.command()
@@ -88,5 +89,10 @@ def doctor(
         click.echo(printed(made, language), nl=False)
         return 0
     command = [sys.executable, "-I", "-", *(["--json"] if as_json else [])]
-    sys.stdout.flush()
-    return subprocess.run(command, input=printed(made, "python").encode(), check=False).returncode  # noqa: S603
+    with waiting("tries each way out"):
+        # What it prints comes at its end.
+        done = subprocess.run(  # noqa: S603
+            command, input=printed(made, "python").encode(), stdout=subprocess.PIPE, check=False
+        )
+    click.echo(done.stdout, nl=False)
+    return done.returncode

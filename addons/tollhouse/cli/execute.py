@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -38,6 +39,14 @@ _REACH_S: Final = 3.0
 _ANY: Final = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with
 
 
+def _proxy_listener(text: str) -> str:
+    """The type of ``--gateway``."""
+    host, _, port = text.rpartition(":")
+    if not host or "/" in host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+        raise click.BadParameter(f"{text!r} is not HOST:PORT, such as 127.0.0.1:8080")
+    return text
+
+
 def _options[F: Callable[..., Any]](command: F) -> F:
     """Adds the options that `exec` and `env` have in common."""
     for option in (
@@ -64,6 +73,7 @@ def _options[F: Callable[..., Any]](command: F) -> F:
         click.option(
             "--gateway",
             metavar="HOST:PORT",
+            type=_proxy_listener,
             help="The proxy listener of a gateway elsewhere; else that of this configuration.",
         ),
     ):
@@ -98,8 +108,7 @@ def execute(
     address = _gateway(config, gateway)
     given = read_given(token_file)
     if shutil.which(command[0]) is None:
-        say(f"{command[0]} was not found: name a program that is on PATH")
-        return foreground.NOT_FOUND
+        return _not_run(command[0])
     with foreground.signals_kept():
         began = time.time()
         with (
@@ -120,6 +129,18 @@ def execute(
         if code > foreground.BY_SIGNAL:
             _say_uncounted(config, admitted)
     return code
+
+
+def _not_run(program: str) -> int:
+    """Says why it can't be, and gives the exit code of a shell."""
+    from tollhouse.cli import foreground
+
+    if "/" in program and Path(program).exists():
+        why = "is a directory" if Path(program).is_dir() else "is not executable (chmod +x)"
+        say(f"{program} {why}: name a program")
+        return foreground.NOT_EXECUTABLE
+    say(f"{program} was not found: name a program that is on PATH")
+    return foreground.NOT_FOUND
 
 
 @click.command()

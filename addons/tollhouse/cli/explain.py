@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from tollhouse.cli.common import (
     say,
     show,
 )
+from tollhouse.cli.progress import waiting
 
 _CALL_ID = re.compile(r"call_[0-9a-f]{24}")
 _EMBEDDED_PAGE, _PAGE = 100, 1000
@@ -48,7 +48,8 @@ def explain(call_id: str, as_json: bool) -> None:
         return perform(config, name, arguments)
 
     page = _EMBEDDED_PAGE if config.redis.url == "embedded" else _PAGE
-    lines = records_of(ask, call_id, page, _dots)
+    with waiting("looks through the records") as waited:
+        lines = records_of(ask, call_id, page, waited.advance)
     if not lines and isinstance(config.log.calls, Path):
         try:
             lines = logged(config.log.calls, call_id)
@@ -87,9 +88,3 @@ def _text(told: list[str]) -> str:
     from tollhouse.cli.render import cell
 
     return "\n".join(("  " if text.startswith("  ") else "") + cell(text.strip()) for text in told)
-
-
-def _dots(count: int) -> None:
-    """That it goes on, on a terminal."""
-    if count and sys.stderr.isatty():
-        click.echo(".", nl=False, err=True)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 import click
 
 from tollhouse.cli.common import SaysNo, WrongUse, config_option, load, moment, perform, say
+from tollhouse.cli.progress import waiting
 
 if TYPE_CHECKING:
     from tollhouse.config.load import Config
@@ -166,7 +167,7 @@ def _export(
     cursors = Cursors(ask, name if asked.resume else "")
     reader = _reader(config, asked, ask, streams, cursors)
     try:
-        with opened(asked.to, replace=asked.resume is None) as out, _progress(reader):
+        with opened(asked.to, replace=asked.resume is None) as out, _progress(reader, asked.to):
             count = write(out, _of_project(reader, asked.project))
         cursors.keep()
     except NotWritten as error:
@@ -211,16 +212,18 @@ def _lines(out: BinaryIO, lines: Iterable[bytes]) -> int:
     return count
 
 
-def _progress(reader: RecordReader) -> Any:
-    """How many records were read of those that there are, on a terminal."""
-    if not sys.stderr.isatty():
-        return contextlib.nullcontext()
+@contextmanager
+def _progress(reader: RecordReader, to: Path | None) -> Iterator[None]:
+    """How many records were read of those that there are, where the records themselves are not on the terminal."""
+    if not sys.stderr.isatty() or (to is None and sys.stdout.isatty()):
+        yield
+        return
     kept = sum(
         reader.perform("records_kept", {"tenant": tenant, "stream": stream})["length"]
         for tenant in reader.tenants
         for stream in reader.streams
         if tenant or stream == "uncharged"
     )
-    bar: Any = click.progressbar(length=kept, label="records", file=sys.stderr, show_pos=True)
-    reader.on_page = bar.update
-    return bar
+    with waiting("records", kept) as waited:
+        reader.on_page = waited.advance
+        yield

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tollhouse.cli.common import SaysNo, WrongUse, config_option, json_option, load, say, show
+from tollhouse.cli.progress import waiting
 
 if TYPE_CHECKING:
     from tollhouse.config.load import Config
@@ -93,10 +94,12 @@ def key_list(as_json: bool) -> None:
     is exchanged also method, subject, end and next refresh. Never a key.
     """
     config = load()
-    found = _by_gateway(config, "key_list", {})
-    if found is None:
-        found = _by_ourselves(config, test=False, provider=None)
-    elif not found:
+    with waiting("reads the keys"):
+        found = _by_gateway(config, "key_list", {})
+        asked = found is not None
+        if found is None:
+            found = _by_ourselves(config, test=False, provider=None)
+    if asked and not found:
         say("the running gateway has read no key yet: it does at the first call")
 
     def for_people() -> str:
@@ -148,13 +151,14 @@ def key_test(provider: str | None, as_json: bool) -> None:
     config = load()
     if provider is not None:
         _known_provider(config, provider)
-    found = (
-        _by_gateway(config, "key_test", {"provider": provider})
-        if _only_gateway(config) or _federated(config)
-        else None
-    )
-    if found is None:
-        found = _by_ourselves(config, test=True, provider=provider)
+    with waiting("asks the providers whether they take the keys"):
+        found = (
+            _by_gateway(config, "key_test", {"provider": provider})
+            if _only_gateway(config) or _federated(config)
+            else None
+        )
+        if found is None:
+            found = _by_ourselves(config, test=True, provider=provider)
 
     def for_people() -> str:
         from tollhouse.cli import render

@@ -5,31 +5,52 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from decimal import Decimal
-from typing import Any
+from itertools import chain, islice
+from textwrap import indent
+from typing import Any, Final
 
 from tollhouse.exports.guarded import guarded
+
+_MEASURED: Final = 1000
+"""Rows of a table by which its columns get their widths."""
 
 
 def as_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2)
 
 
+def json_lines(values: Iterable[Any]) -> Iterator[str]:
+    """A list of at least one value as `as_json` has it, piece by piece."""
+    before = "["
+    for value in values:
+        yield before
+        text = indent(as_json(value), "  ")
+        before = f"{text},"
+    yield text
+    yield "]"
+
+
 def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Columns two spaces apart; None shows as ``-``; a column of numbers is set to the right."""
-    texts = [[cell(value) for value in row] for row in rows]
-    lines = [list(headings), *texts]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(headings))]
-    right = [_numeric([row[i] for row in texts if row[i] != "-"]) for i in range(len(headings))]
-    return "\n".join(
-        "  ".join(
+    return "\n".join(table_lines(headings, rows))
+
+
+def table_lines(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+    """The lines of a table. The widths are those of the first `_MEASURED` rows, so that it holds no more of them."""
+    texts = ([cell(value) for value in row] for row in rows)
+    first = list(islice(texts, _MEASURED))
+    widths = [
+        max(len(heading), *(len(row[i]) for row in first), 0) for i, heading in enumerate(headings)
+    ]
+    right = [_numeric([row[i] for row in first if row[i] != "-"]) for i in range(len(headings))]
+    for line in chain([list(headings)], first, texts):
+        yield "  ".join(
             text.rjust(width) if to_right else text.ljust(width)
             for text, width, to_right in zip(line, widths, right, strict=True)
         ).rstrip()
-        for line in lines
-    )
 
 
 def as_csv(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 
 from tollhouse.cli.common import SaysNo, config_option, config_path, json_option, load, say, show
+from tollhouse.cli.progress import waiting
 
 _TAKE_OVER_S: Final = 120.0
 _ANSWER_S: Final = 180.0
@@ -27,7 +28,7 @@ def demo(keep: bool) -> int:
     """
     from tollhouse.demo import demo as demonstration
 
-    return demonstration.main(keep=keep)
+    return demonstration.main(keep=keep, working=waiting)
 
 
 @click.command()
@@ -67,7 +68,8 @@ def check(as_json: bool) -> int:
     from tollhouse.check.check import check as judge
     from tollhouse.check.check import worst
 
-    findings = asyncio.run(judge(config_path()))
+    with waiting("judges the file, and asks what it names"):
+        findings = asyncio.run(judge(config_path()))
     level = worst(findings)
     result = {"level": level, "findings": [finding.as_dict() for finding in findings]}
     show(result, as_json, lambda: "\n".join(map(str, findings)))
@@ -103,7 +105,9 @@ def reload(as_json: bool) -> None:
 
     The running gateway judges it first, and refuses it whole if something is wrong. Calls under way end under the old one.
     """
-    show(_ask("reload"), as_json, lambda: "")
+    with waiting("new workers begin; calls under way go on under the old ones"):
+        done = _ask("reload")
+    show(done, as_json, lambda: "")
     say("reloaded")
 
 
@@ -115,20 +119,23 @@ def upgrade(as_json: bool) -> None:
 
     The running gateway has it judge the configuration first. No connection is refused meanwhile.
     """
-    before = _ask("upgrade")
-    generation = max((worker["generation"] for worker in before), default=0)
-    deadline = time.monotonic() + _TAKE_OVER_S
-    while True:
-        time.sleep(0.2)
-        with contextlib.suppress(SaysNo):
-            now = _ask("workers")
-            newer = [worker for worker in now if worker["generation"] > generation]
-            if newer and all(worker["state"] == "ready" for worker in newer):
-                break
-        if time.monotonic() > deadline:
-            raise SaysNo(
-                f"the new program was not ready within {_TAKE_OVER_S:g} s: the gateway's log says why"
-            )
+    with waiting("the new program judges the configuration") as waited:
+        before = _ask("upgrade")
+        generation = max((worker["generation"] for worker in before), default=0)
+        deadline = time.monotonic() + _TAKE_OVER_S
+        while True:
+            time.sleep(0.2)
+            with contextlib.suppress(SaysNo):
+                now = _ask("workers")
+                newer = [worker for worker in now if worker["generation"] > generation]
+                ready = [worker for worker in newer if worker["state"] == "ready"]
+                if newer and len(ready) == len(newer):
+                    break
+                waited.now(f"{len(ready)} of {len(newer)} workers of the new program are ready")
+            if time.monotonic() > deadline:
+                raise SaysNo(
+                    f"the new program was not ready within {_TAKE_OVER_S:g} s: the gateway's log says why"
+                )
     show(now, as_json, lambda: "")
     say("upgraded")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -15,9 +17,16 @@ from tollhouse.cli.common import (
     perform,
     say,
     show,
+    show_each,
     token_limits,
     token_text,
 )
+
+if TYPE_CHECKING:
+    from tollhouse.config.load import Config
+
+_MOST_SORTED: Final = 1000
+"""Tokens that are read at once, and put into the order in which they were made."""
 
 
 @click.group()
@@ -114,28 +123,34 @@ def token_create(
 @click.argument("project", required=False)
 @json_option
 def token_list(project: str | None, as_json: bool) -> None:
-    """The tokens of PROJECT, or all: their ids, never the tokens."""
-    found = perform(load(), "token_list", {} if project is None else {"project": project})
-    if not found:
-        say("there is no token yet: `tollhouse token create PROJECT` makes one")
+    """The tokens of PROJECT, or all: their ids, never the tokens. The oldest first, or, of more than 1,000, by id."""
+    headings = (
+        "ID",
+        "KIND",
+        "TENANT",
+        "PROJECTS",
+        "LABEL",
+        "CREATED",
+        "EXPIRES",
+        "REVOKED",
+        "LIMITS",
+    )
+    none = "there is no token yet: `tollhouse token create PROJECT` makes one"
+    show_each(_tokens(load(), project), as_json, headings, lambda it: list(it.values()), none)
 
-    def for_people() -> str:
-        from tollhouse.cli import render
 
-        headings = (
-            "ID",
-            "KIND",
-            "TENANT",
-            "PROJECTS",
-            "LABEL",
-            "CREATED",
-            "EXPIRES",
-            "REVOKED",
-            "LIMITS",
-        )
-        return render.table(headings, [list(info.values()) for info in found]) if found else ""
-
-    show(found, as_json, for_people)
+def _tokens(config: Config, project: str | None) -> Iterator[dict[str, Any]]:
+    """The oldest first, or, of more than `_MOST_SORTED`, by their ids."""
+    asked = {} if project is None else {"project": project}
+    few = perform(config, "token_list", {**asked, "most": _MOST_SORTED})
+    if few is not None:
+        yield from few
+        return
+    say(f"there are more than {_MOST_SORTED} tokens: they are sorted by id")
+    after = ""
+    while page := perform(config, "token_page", {**asked, "after": after, "count": _MOST_SORTED}):
+        yield from page
+        after = page[-1]["id"]
 
 
 @token.command("rotate")

@@ -21,8 +21,9 @@ _EVERY_S = 2.0
 _AMBER = 85
 """Percent of a limit that are taken."""
 _BAR = 20
-_ROWS = 8
-"""Of each table, so that all of them are on a screen."""
+_MOST_ROWS, _LEAST_ROWS = 8, 2
+"""Of each table: as many as leave all of them on the screen."""
+_TABLES = 6
 
 
 @click.command()
@@ -47,11 +48,17 @@ def top(days: int, projects: tuple[str, ...], once: bool) -> None:
     config = load()
     viewer = {"id": "top", "label": "", "tenant": "", "projects": list(projects) or None}
 
-    def look() -> Group:
-        return shown(perform(config, "overview", {"viewer": viewer, "days": days}), days)
-
     console = Console(highlight=False, markup=False, emoji=False)
-    if once or not sys.stdout.isatty():
+    printed = once or not sys.stdout.isatty()
+
+    def look() -> Group:
+        asked = {"viewer": viewer, "days": days}
+        # A table has its heading and an empty line beside its rows, and the first line is above all.
+        fit = _MOST_ROWS if printed else (console.height - 1) // _TABLES - 2
+        rows = min(max(fit, _LEAST_ROWS), _MOST_ROWS)
+        return shown(perform(config, "overview", asked, shown=printed), days, rows)
+
+    if printed:
         console.print(look())
         return
     with (
@@ -63,8 +70,8 @@ def top(days: int, projects: tuple[str, ...], once: bool) -> None:
             live.update(look(), refresh=True)
 
 
-def shown(overview: dict[str, Any], days: int) -> Group:
-    """``overview`` is `control.overview.Overview.show`."""
+def shown(overview: dict[str, Any], days: int, rows: int) -> Group:
+    """``overview`` is `control.overview.Overview.show`, ``rows`` are those of each table."""
     from rich.console import Group
     from rich.text import Text
 
@@ -72,20 +79,35 @@ def shown(overview: dict[str, Any], days: int) -> Group:
     head = Text(f"Tollhouse  {overview['at']}  {overview['total']} USD {span} (UTC)", "bold")
     if overview["partial"]:
         head.append("  a part: there are more projects than are added up", "red")
-    parts: list[RenderableType] = [head, _budgets(overview["budgets"])]
+    now = overview["at"]
+    parts: list[RenderableType] = [head, _budgets(overview["budgets"][:rows], now)]
     for name, heading in (("projects", "PROJECT"), ("models", "MODEL"), ("sessions", "SESSION")):
-        parts.append(_amounts(heading, overview[name]))
+        parts.append(_amounts(heading, overview[name][:rows]))
     refused = [
-        (row["ts"], row["project"], _asked(row), row["reason"], row["todo"])
-        for row in overview["refusals"]
+        (_moment(row["ts"], now), row["project"], _asked(row), row["reason"], row["todo"])
+        for row in overview["refusals"][:rows]
     ]
     parts.append(_table(("REFUSED", "PROJECT", "ASKED", "REASON", "WHAT TO DO"), refused))
     calls = [
-        (row["ts"], row["project"], _asked(row), row["status"], row["cost_usd"], row["call_id"])
-        for row in overview["calls"]
+        (
+            _moment(row["ts"], now),
+            row["project"],
+            _asked(row),
+            row["status"],
+            row["cost_usd"],
+            row["call_id"],
+        )
+        for row in overview["calls"][:rows]
     ]
     parts.append(_table(("CALLED", "PROJECT", "ASKED", "STATUS", "USD", "CALL"), calls))
-    return Group(*parts)
+    empty = Text()
+    return Group(head, *(one for part in parts[1:] for one in (part, empty)))
+
+
+def _moment(timestamp: str, now: str) -> str:
+    """RFC 3339 in UTC, to the second: of the day of ``now`` the time alone."""
+    same = timestamp[:10] == now[:10]
+    return timestamp[11:19] if same else timestamp[:19].replace("T", " ").removesuffix(" 00:00:00")
 
 
 def _asked(row: dict[str, Any]) -> str:
@@ -93,7 +115,7 @@ def _asked(row: dict[str, Any]) -> str:
     return f"{provider}/{row['model']}" if row["model"] else str(provider)
 
 
-def _budgets(budgets: Sequence[dict[str, Any]]) -> RenderableType:
+def _budgets(budgets: Sequence[dict[str, Any]], now: str) -> RenderableType:
     from rich.text import Text
 
     rows = []
@@ -101,18 +123,23 @@ def _budgets(budgets: Sequence[dict[str, Any]]) -> RenderableType:
         percent = int(row["percent"])
         style = "red" if percent >= 100 else "yellow" if percent >= _AMBER else "green"
         filled = min(percent, 100) * _BAR // 100
-        bar = Text("█" * filled + "░" * (_BAR - filled), style)
-        bar.append(f" {percent} %")
-        rows.append((row["scope"], row["limit"], bar, row["left"], row["resets_at"] or ""))
+        # The number stands first, so that a narrow terminal cuts the bar.
+        bar = Text(f"{percent:>3} % " + "█" * filled + "░" * (_BAR - filled), style)
+        rows.append(
+            (row["scope"], row["limit"], bar, row["left"], _moment(row["resets_at"] or "", now))
+        )
     return _table(("BUDGET", "LIMIT", "TAKEN", "LEFT", "RESETS"), rows)
 
 
 def _amounts(heading: str, amounts: Sequence[Sequence[str]]) -> RenderableType:
     most = max((Decimal(usd) for _, usd in amounts), default=Decimal())
-    rows = [
-        (name, usd, "█" * (int(Decimal(usd) * _BAR / most) if most else 0)) for name, usd in amounts
-    ]
+    rows = [(name, usd, _block(Decimal(usd), most)) for name, usd in amounts]
     return _table((heading, "USD", ""), rows)
+
+
+def _block(usd: Decimal, most: Decimal) -> str:
+    """What was spent is seen, however little it is beside the most."""
+    return "█" * int(usd * _BAR / most) or "▏" if usd > 0 else " "
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> RenderableType:
@@ -121,8 +148,14 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> Renderable
 
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for heading in headings:
-        table.add_column(heading, no_wrap=heading not in ("WHAT TO DO",), overflow="ellipsis")
-    for row in rows[:_ROWS]:
+        table.add_column(
+            heading,
+            # What wraps makes room for the rest in a narrow terminal.
+            no_wrap=heading not in ("WHAT TO DO", "ASKED"),
+            overflow="ellipsis",
+            justify="right" if heading in ("USD", "LEFT") else "left",
+        )
+    for row in rows:
         # A text of a workload's moves no cursor: `cell` leaves nothing in it that a terminal obeys.
         table.add_row(*(one if isinstance(one, Text) else Text(cell(one)) for one in row))
     if not rows:

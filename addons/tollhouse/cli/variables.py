@@ -118,7 +118,9 @@ def variables(
         for name, value in environ.items()
         if name.endswith(BASES) and value and not _names_one_of(catalog, value)
     ]
-    return Variables(values, tuple(unset), tuple(sorted(left_out)), tuple(sorted(elsewhere)))
+    # A command inside another has placeholders.
+    told = sorted(name for name in left_out if environ[name].strip() != PLACEHOLDER)
+    return Variables(values, tuple(unset), tuple(told), tuple(sorted(elsewhere)))
 
 
 def _names_one_of(catalog: Catalog, url: str) -> bool:

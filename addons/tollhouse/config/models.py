@@ -21,6 +21,7 @@ from tollhouse.config.store_places import VaultPlace
 from tollhouse.config.values import (
     Addon,
     CallsFile,
+    ClaimName,
     Dollars,
     FilePath,
     HeaderName,
@@ -290,10 +291,10 @@ class JwtIssuerConfig(Table):
     projects: dict[Text, Name] = Field(default_factory=dict)
     """The project by what ``project`` gives. Empty: that is its name."""
     tenant: TenantRule
-    claims: dict[Text, Annotated[tuple[Text, ...], OneOrList, Field(min_length=1)]] = Field(
+    claims: dict[ClaimName, Annotated[tuple[Text, ...], OneOrList, Field(min_length=1)]] = Field(
         default_factory=dict
     )
-    """Claims that have to have one of these values."""
+    """Claims that have to have one of these values, each by its name or a JSON Pointer. A boolean is "true" or "false"."""
     token_type: Text | None = None
     """The ``typ`` that its tokens have to have. None: none, or JWT."""
     limits: Texts = ()

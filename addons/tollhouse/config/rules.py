@@ -236,6 +236,9 @@ def header_rules(headers: HeadersConfig) -> Broken:
 
 def identity_rules(identity: IdentityConfig, listen: ListenConfig) -> Broken:
     """An issuer has one entry and one place of its keys; what no listener would ask for is refused."""
+    # Imported when it is used: the configuration is a leaf of the road's folders.
+    from tollhouse.identities.templates import names_nothing
+
     names: set[str] = set()
     for index, entry in enumerate(identity.jwt):
         here = ("identity", "jwt", index)
@@ -247,6 +250,14 @@ def identity_rules(identity: IdentityConfig, listen: ListenConfig) -> Broken:
         for key in ("ca_file", "token_file", "upstream_proxy"):
             if getattr(entry, key) is not None and entry.jwks_url is None:
                 yield dotted((*here, key)), "has no effect without jwks_url; remove it"
+        looked_up = {"project": bool(entry.projects), "tenant": False}
+        for key in ("project", "tenant"):
+            if not looked_up[key] and names_nothing(getattr(entry, key), key):
+                yield (
+                    dotted((*here, key)),
+                    f"has a character around its claims that no {key} can have in its name, and each token would be refused; "
+                    "letters, digits and ._@- can stand there",
+                )
         if entry.issuer in names:
             yield (
                 dotted((*here, "issuer")),

@@ -143,8 +143,19 @@ def _pydantic(detail: Mapping[str, Any]) -> str:
 
 def _method(detail: Mapping[str, Any]) -> str:
     if "auth" not in detail["loc"]:
-        return f"needs {detail['ctx']['discriminator'].strip(chr(39))}; without it, or with another one, it is not known what it is"
+        name = detail["ctx"]["discriminator"].strip("'")
+        known = detail["ctx"].get("expected_tags", "").replace("'", '"')
+        which = f" to be one of {known}" if known else ""
+        return f"needs {name}{which}; without it, or with another one, it is not known what it is"
     return 'needs method = "approle" or "token"; without it, it is not known how to log in to Vault'
+
+
+def _list(detail: Mapping[str, Any]) -> str:
+    if detail["loc"][-1:] in (("jwt",), ("network",)):
+        return "may be there several times, so its header has two pairs of brackets; write [[...]]"
+    if "claims" in detail["loc"]:
+        return 'must be a string, or a list of strings; write a boolean as "true"'
+    return "must be a list of strings; put it in brackets ([...])"
 
 
 _TABLE: Final = (
@@ -162,7 +173,7 @@ _MESSAGES: Final[dict[str, Callable[[Mapping[str, Any]], str]]] = {
     ),
     "float_type": lambda detail: "must be a number; write it without quotes",
     "bool_type": lambda detail: "must be true or false; write it without quotes",
-    "tuple_type": lambda detail: "must be a list of strings; put it in brackets ([...])",
+    "tuple_type": _list,
     "model_type": lambda detail: _TABLE,
     "model_attributes_type": lambda detail: _TABLE,
     "dict_type": lambda detail: _TABLE,

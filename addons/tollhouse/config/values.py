@@ -257,6 +257,12 @@ def _identity_rule(text: str) -> str:
     return text
 
 
+def _claim_name(text: str) -> str:
+    if "{" in text or "}" in text:
+        raise ValueError("is the name of a claim, and no template; write it without braces")
+    return _identity_rule(text)
+
+
 def _tenant_rule(text: str) -> str:
     return _identity_rule(text) if "{" in text or "}" in text else _name(text)
 
@@ -270,6 +276,10 @@ def _network(value: object) -> object:
         raise ValueError(
             'is no network; write it like "10.1.0.0/16" or "fd00:1::/64", without bits behind the mask'
         ) from None
+    if isinstance(network, ipaddress.IPv6Network) and network.network_address.ipv4_mapped:
+        raise ValueError(
+            "is of IPv4 addresses in IPv6's form, and a client is known by its own; write it as IPv4"
+        )
     if not network.prefixlen:
         raise ValueError("is everybody, and an identity of everybody is none; name a network")
     return network
@@ -303,6 +313,8 @@ Texts = Annotated[tuple[Text, ...], List]
 JwtAlgorithm = Annotated[str, AfterValidator(_jwt_algorithm)]
 IdentityIssuer = Annotated[str, AfterValidator(_identity_issuer)]
 JwksAddress = Annotated[str, AfterValidator(_jwks_url)]
+ClaimName = Annotated[str, AfterValidator(_claim_name)]
+"""Or a JSON Pointer to it."""
 IdentityRule = Annotated[str, AfterValidator(_identity_rule)]
 """The name of a claim, or a template."""
 TenantRule = Annotated[str, AfterValidator(_tenant_rule)]

@@ -122,7 +122,10 @@ class AuditDesk:
         """Records from the moment ``since`` on (seconds since the epoch), behind the one with the id ``after``, the oldest
         first: ``[{"id", "at", "by", "by_name", "via", "operation", "target", "before", "after"}]``."""
         if after and (not _STREAM_ID.fullmatch(after) or max(_moment(after)) >= 1 << 64):
-            raise OperationRefused("after: that is no id of a record", 400)
+            raise OperationRefused(
+                "after: that is no id of a record; give the `next` of the page before, or leave it out",
+                400,
+            )
         first = max(f"{max(0, int(since * 1000))}", after, key=_moment)
         # The one with the id `after` is among them.
         found = await self._ledger.streams.page(names.AUDIT, first, "+", count + 1)

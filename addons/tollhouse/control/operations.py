@@ -80,7 +80,9 @@ class Operations:
     @property
     def overview(self) -> Overview:
         if self._overview is None:
-            raise OperationRefused("only a running gateway shows its status page")
+            raise OperationRefused(
+                "only a running gateway shows its status page: start it (`tollhouse run`)"
+            )
         return self._overview
 
     @property
@@ -99,10 +101,11 @@ class Operations:
         found = TABLE.get(name)
         if found is None:
             raise OperationRefused(
-                f"there is no operation {name!r}: is the gateway older than the command?", 404
+                f"there is no operation {name!r}: the gateway is older than the command; `tollhouse upgrade` it",
+                404,
             )
         if "self" in arguments:
-            raise OperationRefused("self: Unexpected keyword argument", 400)
+            raise OperationRefused("self: is no argument of an operation; leave it out", 400)
         try:
             whose, operation = found
             with on_behalf_of(by):
@@ -275,7 +278,9 @@ class Operations:
     async def prices_reload(self) -> Json:
         """Has the running gateway take the prices that are kept now: ``{"prices": their name}``."""
         if self._reload_prices is None:
-            raise OperationRefused("only a running gateway has prices in use")
+            raise OperationRefused(
+                "only a running gateway has prices in use: start it (`tollhouse run`)"
+            )
         try:
             return {"prices": await self._reload_prices()}
         except PriceFileError as error:

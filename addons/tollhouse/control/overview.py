@@ -97,7 +97,7 @@ class Overview:
         ``total`` (usd), ``budgets``, ``calls``, ``refusals``; amounts are decimal strings. ``partial`` if there are more
         projects than are added up."""
         if not 1 <= days <= 366:
-            raise OperationRefused("days: from 1 to 366", 400)
+            raise OperationRefused(f"days: {days} days are not added up; give 1 to 366", 400)
         return await self._show(Viewer.of_json(viewer), days)
 
     async def _show(self, viewer: Viewer, days: int) -> Json:
@@ -131,7 +131,7 @@ class Overview:
 
     async def _budgets(self, viewer: Viewer, projects: Sequence[Project]) -> list[Json]:
         """Each limit of the projects and their tenants, the fullest first. What a tenant has spent tells of its other
-        projects: who sees some of them does not see it."""
+        projects: a viewer of some of them does not see it."""
         scopes = [Scope("project", each.tenant, each.id) for each in projects]
         if viewer.projects is None:
             tenants = dict.fromkeys(each.tenant for each in projects)

@@ -63,7 +63,9 @@ class PeopleDesk:
         except CredentialUnavailable as error:
             log.error("nobody can log in: the client_secret of [admin.oidc]: %s", error.why)
             raise OperationRefused(
-                "The secret of [admin.oidc] can't be read; the log says why.", 503
+                "The secret of [admin.oidc] can't be read, and the gateway's log says why. Log in by a token, or tell "
+                "the people who run the gateway.",
+                503,
             ) from None
         except LoginRefused as refused:
             log.warning("a login was refused: %s", refused)
@@ -76,7 +78,8 @@ class PeopleDesk:
         return viewer
 
     async def bearer(self, token: str) -> Json | None:
-        """The same of a JWT that comes as a bearer token; None if it is not good, or of nobody."""
+        """The same of a JWT that comes as a bearer token, and ``ends_s``, for how many seconds it is good; None if it is not
+        good, or of nobody."""
         try:
             claims = await self.provider.bearer(token)
         except ProviderAway as away:
@@ -84,7 +87,8 @@ class PeopleDesk:
         except LoginRefused as refused:
             log.warning("a bearer token of the admin listener was refused: %s", refused)
             return None
-        return await self._viewer(claims)
+        viewer = await self._viewer(claims)
+        return viewer and {**viewer, "ends_s": self.provider.seconds_left(claims)}
 
     async def stays(self, subject: str) -> bool:
         """Whether somebody who has logged in was not revoked since."""
@@ -156,5 +160,6 @@ def open_provider(
 def _away(away: ProviderAway) -> OperationRefused:
     log.error("the OpenID provider of [admin.oidc] can't be used: %s", away)
     return OperationRefused(
-        "The OpenID provider does not answer; the log says why. A token can be used.", 503
+        "The OpenID provider does not answer, and the gateway's log says why. Log in by a token, or try it again later.",
+        503,
     )

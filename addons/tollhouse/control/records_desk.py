@@ -29,7 +29,7 @@ class RecordsDesk:
 
     async def tenants(self) -> list[str]:
         """Those of all projects and tokens, also of revoked ones. A token that sees all tenants is of none."""
-        of_tokens = {info.tenant for info in await self._directory.tokens() if info.tenant}
+        of_tokens = await self._directory.pages.tenants_of_tokens()
         return sorted(await self._directory.tenants() | of_tokens)
 
     async def page(

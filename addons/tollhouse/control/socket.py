@@ -77,9 +77,9 @@ class ControlServer:
         try:
             arguments = json.loads(await request.read())
         except (ValueError, RecursionError):
-            return _answer(400, {"error": "The arguments are not JSON."})
+            return _answer(400, {"error": "The arguments are not JSON: send an object."})
         if not isinstance(arguments, dict):
-            return _answer(400, {"error": "The arguments are not a JSON object."})
+            return _answer(400, {"error": "The arguments are not a JSON object: send one."})
         try:
             by = await _peer(request)
             result = await self._operations.perform(request.match_info["name"], arguments, by)
@@ -87,9 +87,9 @@ class ControlServer:
         except OperationRefused as error:
             return _answer(error.status, {"error": str(error)})
         except Exception as error:  # the type only: a message could carry an argument
-            return _answer(
-                500, {"error": f"The gateway failed at this operation ({type(error).__name__})."}
-            )
+            why = f"The gateway has a fault at this operation ({type(error).__name__})"
+            todo = "look whether the change was made, and report it."
+            return _answer(500, {"error": f"{why}: {todo}"})
 
 
 async def _peer(request: web.Request) -> Actor | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import sys
 import time
 from collections.abc import Callable
 from typing import Final
@@ -14,6 +15,7 @@ from tollhouse.control.described import moment, token_json
 from tollhouse.control.records_desk import Count
 from tollhouse.control.refusal import Json, OperationRefused, known_project
 
+_LONGEST_S: Final = 1e10
 _TOKEN_ID: Final = re.compile(r"tok_[0-9a-f]{16}")
 
 
@@ -135,17 +137,18 @@ class TokenDesk:
             "replaced_ends_at": moment(ends),
         }
 
-    async def listed(self, project: str | None = None) -> list[Json]:
+    async def listed(
+        self, project: str | None = None, most: Count | None = None
+    ) -> list[Json] | None:
         """``[{"id", "kind", "tenant", "projects", "label", "created_at", "expires_at", "revoked_at", "limits"}]``, oldest
-        first."""
+        first. None if there are more than ``most``."""
         if project is not None:
             await known_project(self._directory, project)
-        return [
-            token_json(info)
-            for info in sorted(
-                await self._directory.tokens(project), key=lambda t: (t.created_at, t.id)
-            )
-        ]
+        found = await self._directory.pages.few_tokens(
+            lambda info: project is None or project in info.projects,
+            sys.maxsize if most is None else most,
+        )
+        return None if found is None else [token_json(info) for info in found]
 
     async def revoke(self, token_id: str) -> Json:
         """Also of a subject of the platform, by the ``identity`` in its lines."""
@@ -164,7 +167,9 @@ class TokenDesk:
                 "only a subject of the platform (jwt_..., crt_..., net_...) can be let in again: make a new token instead"
             )
         if not await self._directory.restore_subject(token_id):
-            raise OperationRefused(f"{token_id} was not revoked")
+            raise OperationRefused(
+                f"{token_id} was not revoked, so that it is let in already: nothing was changed"
+            )
         return {"id": token_id, "revoked": False}
 
     async def extend(self, token_id: str, expires_s: float) -> Json:
@@ -205,5 +210,8 @@ def _check_label(label: str) -> None:
 
 
 def _check_seconds(what: str, seconds: float | None) -> None:
-    if seconds is not None and not 0 < seconds < 1e10:
-        raise OperationRefused(f"{what} must be a positive number of seconds", 400)
+    if seconds is not None and not 0 < seconds < _LONGEST_S:
+        raise OperationRefused(
+            f"{what}: {seconds:g} is no time span; give a positive number of seconds, 300 years at most",
+            400,
+        )

@@ -12,7 +12,7 @@ standin_answers   the answers, byte for byte
 standin_anthropic  its answers as Anthropic gives them
 standin_responses  those of completions, responses and conversations
 standin_google    its answers as Google gives them
-standin_files     its answers to uploads
+standin_files     its files
 standin_sockets   its sessions over WebSockets
 standin_script    what it can be told to do instead of answering
 standin_book      what it wrote down of a request

@@ -17,7 +17,8 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -46,6 +47,14 @@ _MOST_CALLS = 40
 _STALLED_S = 20.0
 
 
+Working = Callable[[str], AbstractContextManager[object]]
+"""Shows what the demo does, for as long as it does it. Nothing is printed meanwhile."""
+
+
+def _in_silence(_what: str) -> AbstractContextManager[object]:
+    return contextlib.nullcontext()
+
+
 @dataclass
 class Scene:
     """What the acts share. ``calls`` counts the requests that the workloads have made."""
@@ -55,6 +64,7 @@ class Scene:
     gateway: GatewayProcess
     directory: Path
     token: str
+    working: Working
     calls: int = 0
 
     @property
@@ -75,11 +85,11 @@ class Scene:
         return text
 
 
-def main(keep: bool, standin: StandIn | None = None) -> int:
+def main(keep: bool, standin: StandIn | None = None, working: Working = _in_silence) -> int:
     """Run the demo: 0 if everything shown happened, 1 if not, 2 if the OpenAI SDK is missing.
 
     ``keep`` leaves gateway and stand-in running until Ctrl-C and prints what to paste into another terminal.
-    ``standin`` plays the provider in place of an ordinary one.
+    ``standin`` plays the provider in place of an ordinary one. ``working`` shows what takes its time.
     """
     if importlib.util.find_spec("openai") is None:
         click.echo(
@@ -99,6 +109,7 @@ def main(keep: bool, standin: StandIn | None = None) -> int:
                 Path(directory),
                 standin or StandIn(key=f"sk-demo-{secrets.token_urlsafe(32)}"),
                 keep,
+                working,
             )
         except (GatewayProcessError, WorkloadError, TimeoutError) as error:
             screen.claim("the demo came to its end", False, str(error))
@@ -112,7 +123,7 @@ def main(keep: bool, standin: StandIn | None = None) -> int:
     return 0
 
 
-def _play(screen: Screen, directory: Path, standin: StandIn, keep: bool) -> None:
+def _play(screen: Screen, directory: Path, standin: StandIn, keep: bool, working: Working) -> None:
     """The acts, in order."""
     with standin:
         price = {"input": str(PRICE_IN), "output": str(PRICE_OUT)}
@@ -139,10 +150,12 @@ def _play(screen: Screen, directory: Path, standin: StandIn, keep: bool) -> None
             },
         )
         gateway = GatewayProcess(config)
-        for provider in ("openai", "anthropic", "gemini"):
-            gateway.tollhouse("key", "set", provider, stdin=standin.key)
-        with gateway:
-            scene = _open(screen, standin, gateway, directory)
+        with contextlib.ExitStack() as until_the_end:
+            with working("the keys are put into the Vault, and the gateway starts"):
+                for provider in ("openai", "anthropic", "gemini"):
+                    gateway.tollhouse("key", "set", provider, stdin=standin.key)
+                until_the_end.enter_context(gateway)
+            scene = _open(screen, standin, gateway, directory, working)
             _two_calls(scene)
             _other_providers(scene)
             _empty_the_budget(scene)
@@ -150,7 +163,8 @@ def _play(screen: Screen, directory: Path, standin: StandIn, keep: bool) -> None
             _closing(scene)
             if keep:
                 _keep(scene)
-            code = gateway.stop()
+            with working("the gateway stops"):
+                code = gateway.stop()
         screen.claim("the gateway stopped in good order", code == 0, f"exit code {code}")
         written = gateway.stdout + gateway.stderr
         leaked = [
@@ -161,10 +175,17 @@ def _play(screen: Screen, directory: Path, standin: StandIn, keep: bool) -> None
         )
 
 
-def _open(screen: Screen, standin: StandIn, gateway: GatewayProcess, directory: Path) -> Scene:
+def _open(
+    screen: Screen,
+    standin: StandIn,
+    gateway: GatewayProcess,
+    directory: Path,
+    working: Working,
+) -> Scene:
     screen.say("Tollhouse: one road out, shown on this machine alone", bold=True)
     gateway.make_project(PROJECT, LIMIT, tenant="demo")
-    scene = Scene(screen, standin, gateway, directory, gateway.make_token(PROJECT))
+    token = gateway.make_token(PROJECT)
+    scene = Scene(screen, standin, gateway, directory, token, working)
     screen.talk(
         f"gateway    a process of its own, proxy on {gateway.proxy}; embedded Redis and Vault"
     )
@@ -200,9 +221,10 @@ def _two_calls(scene: Scene) -> None:
     steps.release()
     watchdog.start()
     try:
-        events = run_workload(
-            "workload_chat.py", PROJECT, environ=scene.environ, on_event=next_frame
-        )
+        with scene.working("a workload calls, by the OpenAI SDK"):
+            events = run_workload(
+                "workload_chat.py", PROJECT, environ=scene.environ, on_event=next_frame
+            )
     finally:
         watchdog.cancel()
     scene.calls += 2
@@ -341,7 +363,8 @@ def _one_other(scene: Scene, workload: str, header: str, prices: tuple[Decimal, 
     screen, standin = scene.screen, scene.standin
     count, before = len(standin.snapshot()), scene.used()
     standin.script(Behaviour())
-    request, answer = run_workload(workload, environ=scene.environ)
+    with scene.working("a workload calls"):
+        request, answer = run_workload(workload, environ=scene.environ)
     scene.calls += 1
     received = standin.wait_count(count + 1)[-1]
     document = json.loads(request["body"])
@@ -380,7 +403,8 @@ def _empty_the_budget(scene: Scene) -> None:
     screen, standin = scene.screen, scene.standin
     screen.heading("5. The workload calls on until the money is gone")
     count = len(standin.snapshot())
-    events = run_workload("workload_spend.py", str(_MOST_CALLS), environ=scene.environ)
+    with scene.working("the workload calls on"):
+        events = run_workload("workload_spend.py", str(_MOST_CALLS), environ=scene.environ)
     scene.calls += len(events)
     passed = sum(event["event"] == "answer" for event in events)
     last = events[-1]
@@ -416,9 +440,10 @@ def _attack(scene: Scene) -> None:
     count, dialled = len(standin.snapshot()), standin.dialled
     without = f"http://{scene.gateway.proxy}"
     environ = {**scene.environ, "HTTPS_PROXY": without}
-    own_key, other_host = run_workload(
-        "workload_attack.py", scene.environ["HTTPS_PROXY"], environ=environ
-    )
+    with scene.working("a workload tries to get out without paying"):
+        own_key, other_host = run_workload(
+            "workload_attack.py", scene.environ["HTTPS_PROXY"], environ=environ
+        )
     scene.calls += 2
     for event, text, status, code in (
         (own_key, "a provider key that the workload brought itself", 401, "identity_unknown"),

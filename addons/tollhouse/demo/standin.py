@@ -27,6 +27,7 @@ from aiohttp import web
 
 from tollhouse.demo import standin_sockets
 from tollhouse.demo.standin_book import Outcome, Received
+from tollhouse.demo.standin_files import Files
 from tollhouse.demo.standin_routes import judge
 from tollhouse.demo.standin_script import Behaviour
 from tollhouse.demo.standin_tls import Certificate, make_server_tls
@@ -67,6 +68,7 @@ class StandIn:
         self._names: dict[int, str] = {}
         self._script: deque[Behaviour] = deque()
         self._always = Behaviour()
+        self._files = Files()
         self._changed = threading.Condition()
         self._book_file = book_file
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -119,7 +121,8 @@ class StandIn:
             return list(self.book)
 
     def clear(self) -> None:
-        """Forget the book and what is queued; request numbers begin again."""
+        """Forget the book, the files and what is queued; request numbers begin again."""
+        self._files.clear()
         with self._changed:
             self.book.clear()
             self._script.clear()
@@ -288,7 +291,7 @@ class StandIn:
                 request.transport.close()
             self._end(received, "cut")
             return web.StreamResponse()
-        status, headers, pieces = judge(received, behaviour, self.keys)
+        status, headers, pieces = judge(received, behaviour, self.keys, self._files)
         received.status = status
         response = web.StreamResponse(status=status)
         for name, value in [*headers, *behaviour.headers]:
@@ -308,7 +311,9 @@ class StandIn:
 
         talk = standin_sockets.SocketTalk(received, behaviour, changed)
         if (refused := talk.refused(self.keys)) is not None:
-            status, headers, pieces = judge(received, Behaviour(reply=refused), self.keys)
+            status, headers, pieces = judge(
+                received, Behaviour(reply=refused), self.keys, self._files
+            )
             received.status = status
             response = web.StreamResponse(status=status, headers=dict(headers))
             return await self._send(request, response, received, Behaviour(), pieces)

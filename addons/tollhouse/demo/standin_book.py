@@ -43,6 +43,9 @@ class Received:
 
     messages: list[bytes] = field(default_factory=list)
     """Of a WebSocket: what the client sent, each whole."""
+    came: list[tuple[str, bytes]] = field(default_factory=list)
+    """Of a WebSocket: these messages among the client's pings, pongs and close, in their order: the kind, and the payload or the
+    reason."""
     bills: list[dict[str, Any]] = field(default_factory=list)
     """Of a WebSocket: the usage of each answer, as it was told."""
     close_code: int | None = None

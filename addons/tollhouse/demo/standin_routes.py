@@ -1,4 +1,4 @@
-"""Which answer a request gets: the table of the stand-in's endpoints. Pure."""
+"""Which answer a request gets: the table of the stand-in's endpoints. It is pure, but for the files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HELLOS: Final = frozenset({"/api/hello", "/v1/oauth/hello"})
 
 
 def judge(
-    received: Received, behaviour: Behaviour, keys: Set[str]
+    received: Received, behaviour: Behaviour, keys: Set[str], files: standin_files.Files
 ) -> tuple[int, list[tuple[str, str]], Iterable[bytes]]:
     """Status, headers and body of the answer: the scripted one, an error, or the endpoint's."""
     if behaviour.reply is not None:
@@ -59,8 +59,10 @@ def judge(
             )
         case _ if path.startswith(("/v1/completions", "/v1/responses", "/v1/conversations")):
             return _response(received, behaviour, path)
-        case "POST", standin_files.PATH:
-            return _whole(received, *standin_files.uploaded(received))
+        case _ if path == standin_files.PATH or path.startswith(f"{standin_files.PATH}/"):
+            if (found := files.answer(received)) is not None:
+                status, content_type, body = found
+                return _whole(received, status, body, content_type)
         case "POST", "/v1/chat/completions" | "/v1/embeddings":
             try:
                 document = received.document()
@@ -135,10 +137,10 @@ def _common(received: Received) -> list[tuple[str, str]]:
 
 
 def _whole(
-    received: Received, status: int, body: bytes
+    received: Received, status: int, body: bytes, content_type: str = "application/json"
 ) -> tuple[int, list[tuple[str, str]], Iterator[bytes]]:
     headers = [
-        ("content-type", "application/json"),
+        ("content-type", content_type),
         ("content-length", str(len(body))),
         *_common(received),
     ]

@@ -20,6 +20,13 @@ from tollhouse.demo.standin_script import Behaviour, ScriptedReply
 
 _SUBPROTOCOLS: Final = ("realtime", "openai-beta.realtime-v1")
 _GEMINI: Final = "/ws/google."
+_KINDS: Final = {
+    WSMsgType.TEXT: "text",
+    WSMsgType.BINARY: "binary",
+    WSMsgType.PING: "ping",
+    WSMsgType.PONG: "pong",
+    WSMsgType.CLOSE: "close",
+}
 _VERTEX: Final = ".LlmBidiService/"
 
 
@@ -76,12 +83,17 @@ class SocketTalk:
 
     async def _read(self, socket: web.WebSocketResponse, path: str) -> None:
         try:
-            async for message in socket:
+            while (message := await socket.receive()).type in _KINDS:
+                closes = message.type is WSMsgType.CLOSE
+                data = (message.extra if closes else message.data) or b""
+                data = data.encode() if isinstance(data, str) else bytes(data)
+                self._received.came.append((_KINDS[message.type], data))
+                if closes:
+                    break
                 if message.type is WSMsgType.PING:
-                    await socket.pong(message.data)
+                    await socket.pong(data)
                 if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
                     continue
-                data = message.data.encode() if isinstance(message.data, str) else message.data
                 self._received.messages.append(data)
                 self._changed()
                 if self._behaviour.frames is not None:

@@ -6,9 +6,9 @@ ending      how a delivery ended
 outgoing    the request as it will be sent, but for the key
 attempts    the retry loop
 retry       the rules of the loop
-retry_budget  how many retries a tenant's calls to a provider may make
+retry_budget  how many retries the calls to a provider may make, and each tenant's of them
 breaker     pauses of failing providers
-window      counts of the last seconds, for breaker and retry budget
+window      counts of the last seconds, for the breaker
 latest      a bounded table, of breakers and of policies
 upstream    one attempt over the shared connections
 upstream_tls  what is trusted, and the certificates that we show

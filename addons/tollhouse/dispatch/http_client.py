@@ -76,7 +76,7 @@ class RoundTrip:
     """One request on its connection, and the answer's head and body.
 
     At the body's end the connection goes back to the pool. If the request was not written to its end by then, or if the
-    exchange is closed or forgotten before, the connection is closed.
+    round trip is closed or forgotten before, the connection is closed.
     """
 
     __slots__ = (
@@ -108,12 +108,12 @@ class RoundTrip:
 
     @property
     def stale(self) -> bool:
-        """As of `Connection`, once the exchange has failed."""
+        """As of `Connection`, once the round trip has failed."""
         return self._protocol.stale
 
     @property
     def unread(self) -> bool:
-        """As of `Connection`, once the exchange has failed."""
+        """As of `Connection`, once the round trip has failed."""
         return self._protocol.unread
 
     def send(

@@ -14,9 +14,8 @@ from tollhouse.dispatch.breaker import Breaker, Breakers
 from tollhouse.dispatch.delivery import Delivery
 from tollhouse.dispatch.latest import kept
 from tollhouse.dispatch.retry import RetryPolicy
-from tollhouse.dispatch.retry_budget import RetryBudget, beyond_the_tenth
+from tollhouse.dispatch.retry_budget import ProviderRetries
 from tollhouse.dispatch.upstream import Upstream
-from tollhouse.dispatch.window import Window
 from tollhouse.providers import Provider
 
 _POLICIES: Final = 4096
@@ -45,7 +44,7 @@ class Relay:
         timing: Timing = REAL,
         priced_as: Callable[[str, str], int] = lambda price_id, model: 0,
     ) -> None:
-        """``retries_a_second`` are the least that a tenant gets at a provider: this process's part of those of the gateway.
+        """``retries_a_second`` are the least that a provider gets: this process's part of those of the gateway.
         ``priced_as`` is `PriceTable.entry`."""
         self.upstream = upstream
         self.breakers = breakers
@@ -53,31 +52,31 @@ class Relay:
         self.abandoned_read_s = abandoned_read_s
         self.timing = timing
         self._retries_a_second = retries_a_second
-        self._retries: dict[str, Window] = {}
-        """By provider: what its tenants share."""
+        self._retries: dict[str, ProviderRetries] = {}
+        """By provider."""
         self._priced_as = priced_as
         self.meter_faults: Counter[str] = Counter()
         """Answers whose meter failed, by provider: since the start."""
         self._policies: OrderedDict[tuple[str, str], RetryPolicy] = OrderedDict()
 
     def policy(self, provider: Provider, tenant: str) -> RetryPolicy:
-        """With ``tenant``'s own budget of retries."""
+        """With ``tenant``'s part of the provider's budget of retries."""
         key = (provider.name, tenant)
         if key in self._policies:
             # Each call asks: a function to make one would cost as much as the look.
             self._policies.move_to_end(key)
             return self._policies[key]
-        return kept(self._policies, key, lambda: self._new_policy(provider), _POLICIES)
+        return kept(self._policies, key, lambda: self._new_policy(provider, tenant), _POLICIES)
 
-    def _new_policy(self, provider: Provider) -> RetryPolicy:
-        clock = self.timing.clock
-        beyond = self._retries.get(provider.name)
-        if beyond is None:
-            beyond = self._retries[provider.name] = beyond_the_tenth(clock)
+    def _new_policy(self, provider: Provider, tenant: str) -> RetryPolicy:
+        retries = self._retries.get(provider.name)
+        if retries is None:
+            retries = self._retries[provider.name] = ProviderRetries(
+                self.timing.clock, a_second=self._retries_a_second
+            )
             # A count of faults that begins with the first one looks like none to `increase()`.
             self.meter_faults[provider.name] += 0
-        budget = RetryBudget(clock, a_second=self._retries_a_second, beyond=beyond)
-        return RetryPolicy.of(provider, budget)
+        return RetryPolicy.of(provider, retries.of(tenant))
 
     def breaker(self, requested: Requested, host: str, lease: Lease) -> Breaker:
         """The one that pauses this call."""

@@ -29,13 +29,13 @@ class SocketHandshake:
             ("sec-websocket-key", nonce.decode()),
         ]
 
-    def accepted(self, exchange: RoundTrip, where: str) -> Answer:
+    def accepted(self, round_trip: RoundTrip, where: str) -> Answer:
         """The answer, with its connection. Raises `UpstreamError` for one that accepts another thing than was asked for,
         and closes its connection."""
-        given = exchange.headers
+        given = round_trip.headers
         problem = ""
-        if exchange.status != 101:
-            problem = f"It answered {exchange.status} to the handshake of a WebSocket."
+        if round_trip.status != 101:
+            problem = f"It answered {round_trip.status} to the handshake of a WebSocket."
         elif [value.lower() for value in given.getall("upgrade", ())] != ["websocket"]:
             problem = "It switched to what is no WebSocket."
         elif given.getall("sec-websocket-accept", ()) != [self._accept]:
@@ -49,8 +49,8 @@ class SocketHandshake:
         elif not "".join(chain.from_iterable(given.items())).isprintable():
             problem = "The headers of its answer contain control characters."
         if problem:
-            exchange.close()
+            round_trip.close()
             raise UpstreamError("upstream_bad_answer", f"{where}: {problem}", "maybe")
-        connection = exchange.take_over()
+        connection = round_trip.take_over()
         headers = [(name.lower(), value) for name, value in given.items()]
         return Answer(101, headers, connection.read, connection.close, connection)

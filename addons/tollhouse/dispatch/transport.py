@@ -25,17 +25,17 @@ _TOO_OLD: Final = frozenset({"TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOC
 _FORBIDDEN: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-def as_answer(exchange: RoundTrip, where: str) -> Answer:
+def as_answer(round_trip: RoundTrip, where: str) -> Answer:
     """The answer. Raises UpstreamError("upstream_bad_answer") for one that can't be passed on, and
     closes its connection."""
-    given = exchange.headers
+    given = round_trip.headers
     text = "".join(chain.from_iterable(given.items()))
     problem = ""
     coding = ",".join(given.getall("content-encoding", ())).strip().lower()
     if coding == "identity":
         coding = ""
-    if not 200 <= exchange.status <= 599:
-        problem = f"It answered {exchange.status}, which was not asked for."
+    if not 200 <= round_trip.status <= 599:
+        problem = f"It answered {round_trip.status}, which was not asked for."
     elif len(text) > _MAX_ANSWER_HEADERS:
         problem = f"The headers of its answer are larger than {_MAX_ANSWER_HEADERS} characters."
     elif not text.isprintable() and _FORBIDDEN.search(text):
@@ -43,17 +43,17 @@ def as_answer(exchange: RoundTrip, where: str) -> Answer:
     elif coding and coding not in KNOWN:
         problem = "Its answer has a content coding that was not asked for and is not known."
     if problem:
-        exchange.close()
+        round_trip.close()
         raise UpstreamError("upstream_bad_answer", f"{where}: {problem}", "maybe")
     headers = [
         (name, value) for key, value in given.items() if (name := key.lower()) not in HOP_BY_HOP
     ]
     headers = without_named(headers, ",".join(given.getall("connection", ())))
-    read = _BodyReader(exchange, where).read
+    read = _BodyReader(round_trip, where).read
     if coding:
         headers = [pair for pair in headers if pair[0] not in NOT_OF_PLAIN]
         read = Inflating(read, coding, where).read
-    return Answer(exchange.status, headers, read, exchange.close)
+    return Answer(round_trip.status, headers, read, round_trip.close)
 
 
 def without_named(headers: list[tuple[str, str]], connection: str) -> list[tuple[str, str]]:
@@ -66,15 +66,15 @@ def without_named(headers: list[tuple[str, str]], connection: str) -> list[tuple
 
 
 class _BodyReader:
-    __slots__ = ("_exchange", "_where")
+    __slots__ = ("_round_trip", "_where")
 
-    def __init__(self, exchange: RoundTrip, where: str) -> None:
-        self._exchange = exchange
+    def __init__(self, round_trip: RoundTrip, where: str) -> None:
+        self._round_trip = round_trip
         self._where = where
 
     async def read(self) -> bytes:
         try:
-            return await self._exchange.content.readany()
+            return await self._round_trip.content.readany()
         except TimeoutError:
             cut = AnswerCut(
                 "upstream_timeout", f"{self._where} fell silent in the middle of its answer."
@@ -83,9 +83,9 @@ class _BodyReader:
             cut = AnswerCut("upstream_bad_answer", f"{self._where} broke off its answer.")
         # When the connection breaks, aiohttp throws away the bytes that were not read yet. The
         # count of tokens may be among them.
-        if left := self._exchange.take_left():
+        if left := self._round_trip.take_left():
             return left
-        self._exchange.close()
+        self._round_trip.close()
         raise cut
 
 

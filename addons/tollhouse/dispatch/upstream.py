@@ -193,7 +193,7 @@ class Upstream:
         failure: Exception
         headed = False
         head = b""
-        exchange: RoundTrip | None = None
+        round_trip: RoundTrip | None = None
         try:
             head = request_head(
                 outgoing.method,
@@ -204,14 +204,14 @@ class Upstream:
                 chunked=upload is not None and length is None,
             )
             async with bound or route.limit.block():
-                exchange = RoundTrip(
+                round_trip = RoundTrip(
                     await connect(pool, target, timeout, fresh=fresh, creates=creates)
                 )
                 if on_leaving is not None:
                     on_leaving()
                 if upload is not None:
                     loop = asyncio.get_running_loop()
-                    exchange.send_upload(
+                    round_trip.send_upload(
                         head,
                         upload.pieces(),
                         chunked=length is None,
@@ -223,33 +223,33 @@ class Upstream:
                         ),
                     )
                 else:
-                    exchange.send(
+                    round_trip.send(
                         head,
                         body,
                         is_head=outgoing.method.upper() == "HEAD",
                         silence_s=timeout.sock_read,
                     )
                 head = b""
-                await exchange.read_head()
+                await round_trip.read_head()
                 headed = True
                 if provider.silence_timeout_s is not None and upgrade is None:
-                    exchange.bound_silence(provider.silence_timeout_s)
-            if upgrade is not None and exchange.status < 300:
-                answer = upgrade.accepted(exchange, route.where)
+                    round_trip.bound_silence(provider.silence_timeout_s)
+            if upgrade is not None and round_trip.status < 300:
+                answer = upgrade.accepted(round_trip, route.where)
             else:
-                answer = self.read_head(exchange, route.where)
+                answer = self.read_head(round_trip, route.where)
             if lease.kind == "aws" and answer.status in (400, 403):
                 tell_of_clock(answer, route.where, now)
-            exchange = None
+            round_trip = None
             return answer
         except UpstreamError:
             raise
         except (aiohttp.ClientError, AddressRefused, ProxyFailed, OSError) as error:
             failure = translated(error, route.where)
-            if exchange is not None and exchange.refusal is not None:
-                failure = exchange.refusal
-            elif exchange is not None and failure.code == "upstream_unreachable":
-                failure.sent = _sent(exchange)
+            if round_trip is not None and round_trip.refusal is not None:
+                failure = round_trip.refusal
+            elif round_trip is not None and failure.code == "upstream_unreachable":
+                failure.sent = _sent(round_trip)
         except ValueError:
             failure = ValueError("the request's head cannot be sent as it is")
         except Exception as error:
@@ -258,8 +258,8 @@ class Upstream:
             log.error("an attempt failed in the gateway itself (%s):\n%s", name, where)
             failure = RuntimeError(f"an attempt failed in the gateway itself ({name})")
         finally:
-            if exchange is not None:
-                exchange.close()
+            if round_trip is not None:
+                round_trip.close()
             # An exception's traceback keeps this frame.
             head = b""
             out.clear()
@@ -378,13 +378,13 @@ class Upstream:
         return made
 
 
-def _sent(exchange: RoundTrip) -> Sent:
+def _sent(round_trip: RoundTrip) -> Sent:
     """Of a request whose connection was lost."""
-    if not exchange.written:
+    if not round_trip.written:
         return "no"
-    if exchange.unread:
+    if round_trip.unread:
         return "unread"
-    return "stale" if exchange.stale else "maybe"
+    return "stale" if round_trip.stale else "maybe"
 
 
 def _timeout(connect_s: float, answer_s: float) -> aiohttp.ClientTimeout:

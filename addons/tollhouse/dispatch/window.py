@@ -1,4 +1,4 @@
-"""Counts over the last seconds, for the breaker's failure ratio and the retry budget. Pure."""
+"""Counts over the last seconds, for the breaker's failure ratio. Pure."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from importlib.resources import files
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
+from tollhouse.admit.authority import normalise_host
 from tollhouse.config.load import Address, Config, catalog
 from tollhouse.policies.places import network_facts
 from tollhouse.providers import DEFAULT
@@ -48,6 +49,8 @@ class Plan:
     outside: str
     transparent: bool
     """The network leads TCP 443 to the gateway."""
+    gateway: str
+    """The host by which workloads know it; "": the proxy's."""
     proxy: str | None
     """A URL; None: HTTPS_PROXY of the place, "": there is none."""
     proxy_auth: bool
@@ -78,9 +81,19 @@ def plan(
     assert provider is not None
     facts = network_facts(config)
     host = next(host for host in provider.hosts if not host.startswith("*."))
-    for text in (*addresses, *resolvers):
-        if not _family(text):
-            raise CannotProbe(f"{text} is no address; give IPv4 and IPv6 addresses as numbers")
+    for texts in (addresses, resolvers):
+        families = [_family(text) for text in texts]
+        for text, family in zip(texts, families, strict=True):
+            if not family:
+                raise CannotProbe(f"{text} is no address; give IPv4 and IPv6 addresses as numbers")
+            if families.count(family) > 1:
+                raise CannotProbe(
+                    f"{text} is one of several of its family, and one is tried; give one"
+                )
+    if gateway and not _family(gateway) and normalise_host(gateway) is None:
+        raise CannotProbe(
+            f"{gateway} is no host; give the gateway's name or address alone: scheme and port are those of [listen]"
+        )
     proxy = config.listen.proxy
     scheme = "https" if config.listen.tls else "http"
     slot = provider.slot
@@ -97,6 +110,7 @@ def plan(
         doh=DOH,
         outside=OUTSIDE,
         transparent=config.listen.transparent is not None if transparent is None else transparent,
+        gateway=gateway,
         proxy=""
         if proxy is None
         else f"{scheme}://{Address(gateway, proxy.port)}"
@@ -128,6 +142,8 @@ def printed(made: Plan, language: Language) -> str:
         elif isinstance(value, tuple | list):
             lines += [f"{name}_{at}={shlex.quote(str(one))}" for at, one in enumerate(value)]
         else:
+            if name == "proxy" and value == "":
+                lines.append("proxy_is_off=1")
             shown = {None: "", True: "1", False: ""}.get(value, value)
             lines.append(f"{name}={shlex.quote(str(shown))}")
     return text.replace(_PLACE_SH, "\n".join(lines) + "\n")

@@ -5,9 +5,10 @@ Made by `tollhouse doctor --print-probe`. It needs Python 3.8 or newer and nothi
     tollhouse doctor --print-probe | kubectl exec -i POD -- python3 -
     tollhouse doctor --print-probe | kubectl exec -i POD -- python3 - --json
 
-Each row sends one packet or opens one connection. Exit 0: all is as it should be; 1: it is not; 2: wrong use. The gate token
-is that of the place: TOLLHOUSE_TOKEN, a credential variable that holds one, or the password in HTTPS_PROXY. It is
-sent to Tollhouse's proxy and, where the network leads TCP 443 to Tollhouse, to a server that shows Tollhouse's certificate.
+Each row sends one packet or opens one connection. Exit 0: all is as it should be; 1: it is not; 2: wrong use. The token is that
+of the place: a gate token or a JWT in TOLLHOUSE_TOKEN or as the password in HTTPS_PROXY, or a gate token in a credential
+variable. It is sent to Tollhouse's proxy and, where the network leads TCP 443 to Tollhouse, to a server that shows Tollhouse's
+certificate.
 
 Past 400 lines because the place that it is sent to gets one file, and has nothing but Python.
 """
@@ -33,7 +34,12 @@ PLAN: dict[str, Any] = {}
 CLOSED = "refused or no answer"
 AT_ONCE = "refused at once"
 LED = "led to Tollhouse, or " + CLOSED
+SILENT = "no answer"
+"""Of what a policy drops without a word, whatever it does with TCP and UDP."""
 _TOKEN = re.compile(r"gate_[A-Za-z0-9_-]+")
+_JWT = re.compile(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+_NO_PROXY = "HTTPS_PROXY is not set here; set it, or make the probe with --gateway"
+_MISSING = "there is no token here; set TOLLHOUSE_TOKEN"
 _WRONG = "gate_" + "0" * 43
 _MOST = 65536
 
@@ -56,6 +62,10 @@ class Said(NamedTuple):
 
 class Failed(Exception):
     """The text is what happened."""
+
+
+class Untried(Exception):
+    """The text is why the way could not be tried."""
 
 
 def words(error: BaseException) -> str:
@@ -165,6 +175,38 @@ def handshake(host: str, name: str | None) -> tuple[str, bool]:
     """TLS by somebody else's name, or by none: nobody may answer it."""
     with dialled(host, 443) as made, anybodys().wrap_socket(made, server_hostname=name):
         return "TLS with somebody", False
+
+
+def ping(host: str) -> tuple[str, bool]:
+    """An ICMP echo, which can carry data out as well. Linux sends it for users of net.ipv4.ping_group_range alone."""
+    six = ":" in host
+    family, protocol = (
+        (socket.AF_INET6, socket.IPPROTO_ICMPV6) if six else (socket.AF_INET, socket.IPPROTO_ICMP)
+    )
+    try:
+        made = socket.socket(family, socket.SOCK_DGRAM, protocol)
+    except OSError as error:
+        if error.errno == errno.EAFNOSUPPORT:
+            raise
+        raise Untried("this user may send no ICMP echo (%s)" % words(error))
+    with made:
+        made.settimeout(PLAN["timeout_s"])
+        made.connect((host, 0))
+        # The checksum of IPv6, which has the addresses in it, is made by the kernel.
+        made.send(b"\x80\0\0\0\0\0\0\1" if six else b"\x08\0\xf7\xfe\0\0\0\1")
+        made.recv(4096)
+    return "answered", False
+
+
+def gateways_dns(host: str) -> tuple[str, bool]:
+    """A name server on the gateway's host that asks the world is a way out in names, and its UDP port says what else is open."""
+    try:
+        address = socket.getaddrinfo(host, 53, type=socket.SOCK_DGRAM)[0][4][0]
+    except socket.gaierror:
+        raise Failed("the name has no address here")
+    if address == name_server():
+        raise Untried("it is this place's own name server: see dns-txt")
+    return dns(str(address))
 
 
 def datagram(host: str, port: int, data: bytes) -> bytes:
@@ -301,15 +343,20 @@ def right_transparent(host: str, token: str) -> tuple[str, bool]:
 
 
 def own_token() -> str:
-    """The gate token that the place has. A provider's own key is never taken for one."""
+    """The token that the place has for Tollhouse. A provider's own key is never taken for one, nor a login that is a JWT."""
     proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy") or ""
-    for text in (
-        os.environ.get("TOLLHOUSE_TOKEN", ""),
-        *(os.environ.get(name, "") for name in PLAN["variables"]),
-        unquote(urlsplit(proxy).password or ""),
+    try:
+        password = unquote(urlsplit(proxy).password or "")
+    except ValueError:
+        password = ""
+    for text, may_be_jwt in (
+        (os.environ.get("TOLLHOUSE_TOKEN", ""), True),
+        (password, True),
+        *((os.environ.get(name, ""), False) for name in PLAN["variables"]),
     ):
-        if _TOKEN.fullmatch(text.strip()):
-            return text.strip()
+        text = text.strip()
+        if _TOKEN.fullmatch(text) or (may_be_jwt and _JWT.fullmatch(text)):
+            return text
     return ""
 
 
@@ -325,6 +372,8 @@ def closed(
     should = AT_ONCE if at_once else should
     try:
         happened, ok = way(*arguments)
+    except Untried as error:
+        return untried(name, tried, should, words(error))
     except socket.timeout as error:
         happened, ok = words(error), not at_once
     except Exception as error:
@@ -398,6 +447,8 @@ def checks() -> list[Callable[[], Tried]]:
         txt,
         should="no answer from the world",
     )
+    for family, address in families:
+        add(closed, "ping-" + family, "ICMP echo, %s" % address, ping, address, should=SILENT)
     add(closed, "metadata", "cloud metadata, 169.254.169.254 port 80", tcp, "169.254.169.254", 80)
     for name in ("redis", "vault", "admin"):
         host, store = PLAN[name] or ("", 0)
@@ -412,6 +463,12 @@ def checks() -> list[Callable[[], Tried]]:
                 CLOSED,
                 "it is on the gateway's loopback alone",
             )
+    gateway, tried = PLAN["gateway"] or urlsplit(PLAN["proxy"]).hostname, "DNS, the gateway's host"
+    if gateway:
+        tried = "%s, %s UDP port 53" % (tried, gateway)
+        add(closed, "gateway-dns", tried, gateways_dns, gateway, should=SILENT)
+    else:
+        add(untried, "gateway-dns", tried, SILENT, "its host is not known here")
     if PLAN["proxy"]:
         missing, unknown = "identity_missing", "identity_unknown"
         add(opened, "proxy-no-token", "the proxy, without a token", missing, refusal, "", missing)
@@ -446,8 +503,10 @@ def checks() -> list[Callable[[], Tried]]:
                 "right-proxy",
                 "the proxy, with this place's token",
                 "200",
-                "there is no gate token here",
+                _MISSING,
             )
+    elif PLAN["proxy"] is None:
+        add(untried, "right-proxy", "the proxy", "200", _NO_PROXY)
     if PLAN["transparent"]:
         tried = "the address of %s, the place's own name server" % provider
         server = name_server()
@@ -460,7 +519,7 @@ def checks() -> list[Callable[[], Tried]]:
             if token and PLAN["ca"]:
                 add(opened, name, tried, "200", right_transparent, address, token)
             else:
-                why = "there is no gate token here" if PLAN["ca"] else "Tollhouse's CA is not known"
+                why = _MISSING if PLAN["ca"] else "Tollhouse's CA is not known"
                 add(untried, name, tried, "200", why)
     return found
 
@@ -482,7 +541,7 @@ def main(arguments: list[str]) -> int:
         return 2
     if PLAN["proxy"] is None:
         named = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
-        PLAN["proxy"] = named or ""
+        PLAN["proxy"] = named or None
     made = checks()
     with ThreadPoolExecutor(len(made)) as at_once:
         rows = list(at_once.map(lambda check: check(), made))

@@ -24,13 +24,24 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/doctor.XXXXXX") || exit 2
 trap 'rm -rf "$work"' EXIT
 trap 'exit 2' HUP INT TERM
 printf '%s\n' "$ca" >"$work/ca.pem"
-set_proxy=${proxy:-${HTTPS_PROXY:-${https_proxy:-}}}
+places=${HTTPS_PROXY:-${https_proxy:-}}
+set_proxy=${proxy:-$places}
 # The user part of the place's own HTTPS_PROXY is not sent: rows say what they send.
+case "$places" in
+*@*) password=${places%@*} password=${password##*:} ;;
+*) password= ;;
+esac
 scheme=${set_proxy%%://*}
 set_proxy=${set_proxy:+$scheme://${set_proxy##*[@/]}}
 unset HTTPS_PROXY https_proxy HTTP_PROXY http_proxy ALL_PROXY all_proxy NO_PROXY no_proxy
 token=
-for text in "${TOLLHOUSE_TOKEN-}" $(for name in $variables; do eval "printf '%s\n' \"\${$name-}\""; done); do
+# A login of the place that is a JWT, in a provider's variable, is not taken for one.
+for text in "${TOLLHOUSE_TOKEN-}" "$password"; do
+    case "$text" in
+    gate_* | eyJ*.*.*) [ -n "$token" ] || token=$text ;;
+    esac
+done
+for text in $(for name in $variables; do eval "printf '%s\n' \"\${$name-}\""; done); do
     case "$text" in
     gate_*) [ -n "$token" ] || token=$text ;;
     esac
@@ -109,7 +120,7 @@ right() { # name, tried, arguments of curl
     name=$1 tried=$2
     shift 2
     if [ -z "$token" ]; then
-        row "$name" "$tried" 200 "not tried: there is no gate token here" -
+        row "$name" "$tried" 200 "not tried: there is no token here; set TOLLHOUSE_TOKEN" -
         return
     fi
     # Not in an argument, which other users of the machine could read.
@@ -132,8 +143,8 @@ tcp dns-tls-ipv4 "DNS over TLS, $resolvers_0" "$resolvers_0" 853
 tcp dns-tls-ipv6 "DNS over TLS, $resolvers_1" "$resolvers_1" 853
 handshake dns-https-ipv4 "DNS over HTTPS, $resolvers_0" "$resolvers_0" "$doh"
 handshake dns-https-ipv6 "DNS over HTTPS, $resolvers_1" "$resolvers_1" "$doh"
-for name in udp-443-ipv4 udp-443-ipv6 dns-udp-ipv4 dns-udp-ipv6 dns-txt; do
-    row "$name" "UDP" "refused or no answer" "not tried: curl has no UDP; use the probe in Python" -
+for name in udp-443-ipv4 udp-443-ipv6 dns-udp-ipv4 dns-udp-ipv6 dns-txt ping-ipv4 ping-ipv6 gateway-dns; do
+    row "$name" "UDP or ICMP" "refused or no answer" "not tried: curl has no UDP; use the probe in Python" -
 done
 tcp metadata "cloud metadata, 169.254.169.254" 169.254.169.254 80
 for name in redis vault admin; do
@@ -151,6 +162,8 @@ if [ -n "$set_proxy" ]; then
         -H "$header: ${prefix}gate_0000000000000000000000000000000000000000000" "$url"
     refused proxy-other-host "the proxy, to $outside" host_not_allowed -k -x "$set_proxy" "https://$outside/"
     right right-proxy "the proxy, with this place's token" -x "$set_proxy" "$url"
+elif [ -z "${proxy_is_off-}" ]; then
+    row right-proxy "the proxy" 200 "not tried: HTTPS_PROXY is not set here; set it, or make the probe with --gateway" -
 fi
 if [ -n "$transparent" ]; then
     row right-dns "the address of $provider, from the place's own name server" "an address" \

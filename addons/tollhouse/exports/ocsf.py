@@ -25,7 +25,7 @@ _OF_IDENTITY: Final = (
     "authority_",
     "plain_http",
 )
-"""Beginnings of the reasons for which whoever watches the gate is called: somebody is somewhere where he may not be."""
+"""Beginnings of the reasons that call a person: somebody is where nobody may be."""
 _INFORMATIONAL, _MEDIUM, _HIGH = 1, 3, 4
 _UNMAPPED: Final = (
     *("cost_usd", "held_usd", "notional_usd", "charged_by", "price", "tier", "attempts"),

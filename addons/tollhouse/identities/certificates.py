@@ -60,10 +60,12 @@ class Certificates:
 
 
 def _names(certificate: x509.Certificate) -> list[str]:
-    """Its URIs and DNS names. The common name is no name (RFC 9525)."""
+    """Its URIs and DNS names. The common name is no name (RFC 9525). A URI has a scheme, and a DNS name no colon: who is given the
+    one by his CA can't write the other's text into it."""
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return []
-    uris = found.get_values_for_type(x509.UniformResourceIdentifier)
-    return list(dict.fromkeys([*uris, *found.get_values_for_type(x509.DNSName)]))
+    uris = [one for one in found.get_values_for_type(x509.UniformResourceIdentifier) if ":" in one]
+    names = [one for one in found.get_values_for_type(x509.DNSName) if ":" not in one]
+    return list(dict.fromkeys([*uris, *names]))

@@ -54,9 +54,11 @@ def parse_jwks(text: bytes, algorithms: Collection[str]) -> KeySet:
     """A set without a key that could be used is a set: its issuer has taken its keys away. Raises `JwksError`."""
     try:
         document = json.loads(text)
-        given = document["keys"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise JwksError("it is no JSON object with a list `keys`") from None
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict) or "keys" not in document:
+        raise JwksError(_what_it_is(text, document))
+    given = document["keys"]
     if not isinstance(given, list) or len(given) > MAX_KEYS:
         raise JwksError(f"`keys` is no list of at most {MAX_KEYS}")
     keys: dict[tuple[str, str], tuple[PyJWK, ...]] = {}
@@ -81,6 +83,17 @@ def parse_jwks(text: bytes, algorithms: Collection[str]) -> KeySet:
             keys[kid, alg] = (*keys.get((kid, alg), ()), made)
             ids[kid] = None
     return KeySet(keys, tuple(ids), text)
+
+
+def _what_it_is(text: bytes, document: object) -> str:
+    """What people put in the place of a JWK Set."""
+    if isinstance(document, dict) and "jwks_uri" in document:
+        return "it is the issuer's discovery document, whose `jwks_uri` says where the keys are"
+    if isinstance(document, dict) and "kty" in document:
+        return 'it is one key, and has to be a list of keys ({"keys": [...]})'
+    if text.lstrip().startswith(b"-----BEGIN"):
+        return "it is PEM, and has to be a JWK Set (RFC 7517)"
+    return "it is no JSON object with a list `keys`"
 
 
 def _usable(jwk: Mapping[str, Any]) -> bool:

@@ -11,6 +11,7 @@ its issuer's keys change. What was refused is not remembered.
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +25,7 @@ from tollhouse.denial import Refused
 from tollhouse.identities.claims import RENEW, JwtParts, number, read_parts, shown, unknown
 from tollhouse.identities.jwks import KeySet
 from tollhouse.identities.key_sets import IssuerKeys
-from tollhouse.identities.templates import ClaimError, ProjectRule, Template
+from tollhouse.identities.templates import ClaimError, ClaimPath, ProjectRule, Template
 from tollhouse.ledger.names import check_id
 from tollhouse.parties import Identity
 
@@ -33,7 +34,7 @@ REMEMBERED: Final = 16_384
 """JWTs, about 600 bytes each."""
 SPIFFE: Final = "spiffe://"
 _MAX_SUBJECT: Final = 2048
-"""Bytes of a SPIFFE ID; OpenID Connect's ``sub`` has 255."""
+"""Of a SPIFFE ID; OpenID Connect's ``sub`` has 255."""
 _ANY_TYPE: Final = frozenset({"", "jwt", "jose"})
 """The ``typ`` of a JWT that is for no special use. Kubernetes and SPIRE leave it out."""
 
@@ -53,7 +54,7 @@ class Issuer:
     """The ``typ`` that is demanded. None: none, or one of no special use."""
     limits: tuple[str, ...] = ()
     """Of each subject."""
-    claims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    claims: Mapping[ClaimPath, tuple[str, ...]] = field(default_factory=dict)
     """Claims that have to have one of these values."""
 
     @property
@@ -197,8 +198,13 @@ def _judge_signature(
                 algorithms=[alg],
                 audience=issuer.audience,
                 issuer=None if issuer.trust_domain else issuer.issuer,
-                # The times are judged here, by the clock that is passed in.
-                options={"verify_exp": False, "verify_nbf": False, "verify_iat": False},
+                # The times are judged here, by the clock that is passed in, and the subject is, for every issuer alike.
+                options={
+                    "verify_exp": False,
+                    "verify_nbf": False,
+                    "verify_iat": False,
+                    "verify_sub": False,
+                },
             )
             return
         except jwt.InvalidSignatureError:
@@ -228,11 +234,15 @@ def _judge_time(now: float, not_before: float, ends_at: float) -> None:
 def _identity(issuer: Issuer, claims: Mapping[str, Any]) -> Identity:
     subject = claims.get("sub")
     if not isinstance(subject, str) or not subject or len(subject) > _MAX_SUBJECT:
-        raise unknown("The JWT names no subject (sub).")
-    for name, values in issuer.claims.items():
-        if claims.get(name) not in values:
+        raise unknown(f"The JWT's sub is no text of 1 to {_MAX_SUBJECT} characters.")
+    for path, values in issuer.claims.items():
+        try:
+            value = path.of(claims)
+        except ClaimError:
+            value = None
+        if (json.dumps(value) if isinstance(value, bool) else value) not in values:
             raise unknown(
-                f"The JWT's claim {name} is {shown(claims.get(name))}, which is not let in.",
+                f"The JWT's claim {path.text} is {shown(value)}, which is not let in.",
                 "Use a workload that [[identity.jwt]] claims lets in, or ask for yours to be added.",
             )
     try:

@@ -1,7 +1,7 @@
 """The keys of one issuer, kept for an hour and read again in the background.
 
 A JWT whose key is not known makes them be read again at once, since the issuer may have rotated. That happens at most once in
-30 s, whoever asks: else anybody could have an issuer asked as often as he invents ids of keys. A call with a known key never
+30 s, whoever asks: else an issuer would be asked as often as somebody invents ids of keys. A call with a known key never
 waits for that.
 
 While the issuer is away, the last keys count for two hours after they were read. What is no JWK Set counts as an issuer that is
@@ -47,7 +47,7 @@ class KeysAway(Exception):
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
-        self.why = why
+        self.why = why.removesuffix(".")
 
 
 class KeySource(Protocol):
@@ -86,7 +86,7 @@ class JwksUrl:
         except StoreAway as away:
             raise KeysAway(away.why) from None
         except (OSError, ValueError) as error:
-            raise KeysAway(f"{self._token_file} can't be read ({type(error).__name__})") from None
+            raise KeysAway(f"{self._token_file} can't be read ({_in_words(error)})") from None
         if answer.status != 200:
             raise KeysAway(f"{self.place} answers {answer.status}")
         return answer.data
@@ -104,10 +104,13 @@ class JwksFile:
         try:
             return await asyncio.to_thread(files.read, self._path)
         except OSError as error:
-            why = error.strerror or type(error).__name__
-            raise KeysAway(f"{self._path} can't be read ({why})") from None
+            raise KeysAway(f"{self._path} can't be read ({_in_words(error)})") from None
 
     async def close(self) -> None: ...
+
+
+def _in_words(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
 
 
 class IssuerKeys:
@@ -175,7 +178,7 @@ class IssuerKeys:
         )
 
     async def _read_again(self) -> None:
-        """Once in `REFETCH_S`. Who comes while that read is under way waits for it."""
+        """Once in `REFETCH_S`. A caller that comes while that read is under way waits for it."""
         now = self._clock()
         if self._refetch is None and now - self._refetched >= REFETCH_S:
             self._refetched = now

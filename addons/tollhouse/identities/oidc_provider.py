@@ -97,7 +97,8 @@ class OidcProvider:
         return (await self._discovered()).told.authorization_url
 
     async def login(self, code: str, verifier: str, nonce: str) -> Mapping[str, Any]:
-        """The claims of who has logged in, for the ``code`` that he has brought. Raises `ProviderAway` and `LoginRefused`."""
+        """The claims of the person who has logged in, for the ``code`` that the browser has brought. Raises `ProviderAway` and
+        `LoginRefused`."""
         found = await self._discovered()
         token = await self._exchanged(found, code, verifier)
         claims = await _claims(found.logins, token)
@@ -118,6 +119,10 @@ class OidcProvider:
         if judge is None or not is_jwt(token):
             raise LoginRefused("It is no JWT, or [admin.oidc] has no audience for one.")
         return await _claims(judge, token)
+
+    def seconds_left(self, claims: Mapping[str, Any]) -> float:
+        """Until what `bearer` has given is good no more."""
+        return float(claims["exp"]) - self._wall_clock()
 
     async def keys(self) -> int:
         """How many keys it signs with. Raises `ProviderAway`."""

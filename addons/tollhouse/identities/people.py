@@ -1,4 +1,4 @@
-"""Who a person is at the admin listener, by what an issuer's JWT claims of him. Pure."""
+"""Who a person is at the admin listener, by what an issuer's JWT claims. Pure."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """``id`` is a subject's, by which he can be revoked. ``tenant`` empty is all tenants, ``projects`` None all of the tenant's."""
+    """``id`` is a subject's, by which the person can be revoked. ``tenant`` empty is all tenants, ``projects`` None all of
+    the tenant's."""
 
     id: str
     name: str
@@ -70,7 +71,7 @@ def _fits(claims: Mapping[str, Any], wanted: Wanted) -> bool:
 
 def _values(claims: Mapping[str, Any], path: str) -> list[str]:
     if path.removeprefix("/") == "email" and claims.get("email_verified") is not True:
-        # Some providers let everybody write an address of his choice there (OpenID Connect Core 1.0, section 5.7).
+        # Some providers let everybody write any address there (OpenID Connect Core 1.0, section 5.7).
         return []
     try:
         found = ClaimPath(path).of(claims)

@@ -127,6 +127,18 @@ class ProjectRule:
         return values
 
 
+def names_nothing(rule: str, kind: str) -> bool:
+    """Whether no claims make a name of a ``kind`` of ``rule``, which is one that `rule_problem` has nothing against."""
+    if "{" not in rule:
+        return False
+    made = Template.parse(rule)
+    try:
+        check_id(kind, "a".join(made.literals))
+    except ValueError:
+        return True
+    return False
+
+
 def rule_problem(rule: str) -> str:
     """What is wrong with a project's rule or a tenant's; empty if nothing is."""
     try:

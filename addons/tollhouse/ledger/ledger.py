@@ -327,7 +327,7 @@ class Ledger:
             return GrantedBefore(json.loads(count))
         if count < 0:
             raise ValueError(
-                f"with it a limit would be more than {MAX_AMOUNT}, which is more than the ledger can count"
+                f"with it a limit would be more than {MAX_AMOUNT}, which is more than the ledger can count: add less"
             )
         if count:
             persist(self._redis)

@@ -92,7 +92,7 @@ def refuse_sessions(limits: Iterable[Limit]) -> None:
     for limit in limits:
         if limit.window == SESSION:
             raise LimitError(
-                f"{limit.text!r} can't be a limit of a tenant: projects and tokens have limits by session"
+                f"{limit.text!r} can't be a limit of a tenant: give it to a project or a token"
             )
 
 

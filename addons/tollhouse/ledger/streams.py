@@ -1,4 +1,4 @@
-"""The records of calls in Redis: read in pages, by whoever keeps how far he has come.
+"""The records of calls in Redis: read in pages, by readers that keep how far they have come.
 
 A tenant has two streams. ``calls`` has the calls that were settled. ``uncharged`` has those that no settle told of: refused ones
 and tunnels. Ids begin with the milliseconds since the epoch, by Redis's clock, at which a record was written.

@@ -6,7 +6,7 @@ shared             what it needs of others
 half_closed        a connection whose client has ended its direction
 tls                TLS with a client
 http1              HTTP/1 with a client
-line               the connection as HTTP/1 uses it, and the heads of its requests
+http1_connection   the connection as HTTP/1 uses it, and the heads of its requests
 answer_head        the heads of its answers
 request_head       its heads, parsed strictly
 chunks             its bodies

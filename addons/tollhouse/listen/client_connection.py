@@ -202,7 +202,7 @@ class ClientConnection(asyncio.Protocol):
         self._hello_reads += 1
         try:
             if self._hello_reads > MAX_HELLO_READS:
-                raise BadHello("the ClientHello has no end")
+                raise BadHello("the ClientHello comes in too many pieces")
             if read_hello(self._hello) is None:
                 return
         except BadHello as error:
@@ -328,7 +328,7 @@ class ClientConnection(asyncio.Protocol):
         if self._spoken is not None:
             self._spoken.lose(why)
 
-    # From HTTP downwards: `line.Line`.
+    # From HTTP downwards: `http1_connection.Http1Connection`.
 
     @property
     def exchange(self) -> Exchange | None:

@@ -1,7 +1,7 @@
 """The first message of a TLS client, read as strictly as it can be: whom it names, and whether it may name another one in secret.
 
-Who forwards a handshake unread must know that the server reads the same name. So whatever is odd is refused: RFC 8446 4.1.2,
-RFC 6066 3.
+A proxy that forwards a handshake unread must know that the server reads the same name. So whatever is odd is refused:
+RFC 8446 4.1.2, RFC 6066 3.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class ClientHello:
     name: str
     """As the client spells it."""
     encrypted: bool
-    """There is an encrypted name, or what looks like one. Who ends TLS himself never reads it, and the client gets the certificate
-    of ``name``. Who forwards the hello can't know whom it is for."""
+    """There is an encrypted name, or what looks like one. A listener that ends TLS never reads it, and the client gets the
+    certificate of ``name``. One that forwards the hello can't know whom it is for."""
 
 
 def read_hello(data: bytes | bytearray) -> ClientHello | None:

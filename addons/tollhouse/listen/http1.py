@@ -22,7 +22,7 @@ from tollhouse.listen.answer_head import (
 from tollhouse.listen.chunks import BadChunks, ChunkedBody, SizedBody
 from tollhouse.listen.doors import ConnectRequest
 from tollhouse.listen.exchange import Exchange
-from tollhouse.listen.line import HeadMaker, Line
+from tollhouse.listen.http1_connection import HeadMaker, Http1Connection
 from tollhouse.listen.request_head import Defect, HeadFinder, Http1Head, parse_head
 
 READ_AHEAD: Final = 1024 * 1024
@@ -48,18 +48,18 @@ class Http1:
 
     def __init__(
         self,
-        line: Line,
+        connection: Http1Connection,
         *,
         secure: bool,
         sni: str | None = None,
         connect: ConnectRequest | None = None,
         tunnels: bool = False,
     ) -> None:
-        self._line = line
-        self._heads = HeadMaker(line, "https" if secure else "http", sni, connect)
+        self._connection = connection
+        self._heads = HeadMaker(connection, "https" if secure else "http", sni, connect)
         self._tunnels = tunnels
         self._buffer = bytearray()
-        self._finder = HeadFinder(line.bounds.max_header_bytes)
+        self._finder = HeadFinder(connection.bounds.max_header_bytes)
         self._state = _State.HEAD
         self._running = False
         self._queued = False
@@ -92,7 +92,10 @@ class Http1:
             self._pass(data)
             return
         self._buffer += data
-        if self._state is _State.ANSWER and len(self._buffer) > self._line.bounds.max_header_bytes:
+        if (
+            self._state is _State.ANSWER
+            and len(self._buffer) > self._connection.bounds.max_header_bytes
+        ):
             # Pipelined requests are read one at a time; what comes meanwhile is bounded.
             self._end("the client sends on before it is answered")
             return
@@ -107,7 +110,7 @@ class Http1:
         """The client has ended its direction."""
         if self._state is _State.ANSWER or self._waits():
             self._half_closed = True
-            self._line.watch()
+            self._connection.watch()
         elif self._state is not _State.DONE or self.exchange is None:
             self._end("the connection ended")
 
@@ -121,7 +124,7 @@ class Http1:
 
     def _end(self, why: str) -> None:
         self.lose(why)
-        self._line.close()
+        self._connection.close()
 
     def _run(self) -> None:
         if self._running:
@@ -145,13 +148,13 @@ class Http1:
         fresh, self._fresh = self._fresh, None
         if fresh is None:
             return False
-        self._line.own(fresh)
+        self._connection.own(fresh)
         return True
 
     def _waits(self) -> bool:
         """Whether the next request may not begin yet: it waits for its turn, or until the client has taken enough of the
         answers before its own."""
-        return self._state is _State.HEAD and (self._queued or self._line.congested())
+        return self._state is _State.HEAD and (self._queued or self._connection.congested())
 
     def _take_head(self) -> bool:
         try:
@@ -175,7 +178,7 @@ class Http1:
         if not data:
             return None
         if self.head_since is None:
-            self.head_since = self._line.clock()
+            self.head_since = self._connection.clock()
         if data.startswith(b"\r\n"):  # RFC 9112 2.2: one empty line before a request is ignored.
             del data[:2]
         end = self._finder.end(data)
@@ -191,7 +194,7 @@ class Http1:
         if exchange is not None:
             exchange.feed(data)
             if exchange.buffered > READ_AHEAD:
-                self._line.pause(exchange)
+                self._connection.pause(exchange)
 
     def _begin(self, head: Http1Head, defect: Denial | None = None) -> None:
         self._head = head
@@ -202,8 +205,8 @@ class Http1:
             self._heads.head(head),
             self,
             defect,
-            least_body_bytes_s=self._line.bounds.least_body_bytes_s,
-            occupant=self._line.occupant,
+            least_body_bytes_s=self._connection.bounds.least_body_bytes_s,
+            occupant=self._connection.occupant,
         )
         self.exchange = self._fresh = exchange
         if defect is not None:
@@ -216,7 +219,7 @@ class Http1:
             self._state = _State.ANSWER
             return
         if head.size is None:
-            self._body = ChunkedBody(self._line.bounds.max_header_bytes)
+            self._body = ChunkedBody(self._connection.bounds.max_header_bytes)
         else:
             self._body = SizedBody(head.size)
         self._awaits_continue = (
@@ -243,14 +246,14 @@ class Http1:
             self._awaits_continue = False
             exchange.feed(data)
             unread = exchange.discarded if exchange.finished else exchange.buffered
-            if unread > self._line.bounds.max_discarded_bytes:
+            if unread > self._connection.bounds.max_discarded_bytes:
                 self._end("the client sends more than is read")
                 return False
             if exchange.buffered > READ_AHEAD:
-                self._line.pause(exchange)
+                self._connection.pause(exchange)
         if body.more and not body.over:
             # So many small chunks, taken in one turn, would hold up all other clients.
-            self._line.soon(self._run)
+            self._connection.soon(self._run)
             return False
         if body.over:
             self._body = None
@@ -263,19 +266,19 @@ class Http1:
 
     def _open_tunnel(self, head: Http1Head) -> None:
         self._state = _State.DONE
-        connect = self._line.tunnel(head)
+        connect = self._connection.tunnel(head)
         if connect.host is None:
             denial = connect.denial or Denial("internal", "No gate has judged the tunnel.")
-            self._line.write(raw_refusal(denial, connect.call_id))
-            self._line.linger()
+            self._connection.write(raw_refusal(denial, connect.call_id))
+            self._connection.linger()
             return
         rest = bytes(self._buffer)
         self._buffer.clear()
         if connect.passable is not None:
-            self._line.pass_on(connect, rest)
+            self._connection.pass_on(connect, rest)
             return
-        self._line.write(ESTABLISHED)
-        self._line.enter(connect, rest)
+        self._connection.write(ESTABLISHED)
+        self._connection.enter(connect, rest)
 
     # What goes: `exchange.Wire`.
 
@@ -285,7 +288,7 @@ class Http1:
         return self._head.version == "1.1" and self._head.size == 0 and not self._half_closed
 
     def switch(self, headers: Sequence[tuple[str, str]]) -> None:
-        self._line.write(switching_head(headers))
+        self._connection.write(switching_head(headers))
         self._state = _State.SWITCHED
         rest = bytes(self._buffer)
         self._buffer.clear()
@@ -294,12 +297,12 @@ class Http1:
 
     def send_continue(self) -> None:
         self._awaits_continue = False
-        self._line.write(CONTINUE)
+        self._connection.write(CONTINUE)
 
     def send_head(
         self, status: int, headers: Sequence[tuple[str, str]], data: bytes, *, end: bool
     ) -> None:
-        closes = self._last or self._awaits_continue or self._line.retiring
+        closes = self._last or self._awaits_continue or self._connection.retiring
         raw, self._chunked, self._last = answer_head(
             self._head, status, headers, has_body=bool(data) or not end, closes=closes
         )
@@ -308,17 +311,17 @@ class Http1:
         if end:
             if self._chunked:
                 raw += b"0\r\n\r\n"
-            self._line.write(raw)
+            self._connection.write(raw)
             self._answered()
         else:
-            self._line.write(raw)
+            self._connection.write(raw)
 
     def send_data(self, data: bytes) -> None:
-        self._line.write(self._framed(data))
+        self._connection.write(self._framed(data))
 
     def send_end(self) -> None:
         if self._chunked:
-            self._line.write(b"0\r\n\r\n")
+            self._connection.write(b"0\r\n\r\n")
         self._answered()
 
     def _framed(self, data: bytes) -> bytes:
@@ -329,15 +332,15 @@ class Http1:
         answered = self.exchange is not None and self.exchange.answered
         self.lose("the answer was cut")
         self.cut = self.cut or answered
-        self._line.close()
+        self._connection.close()
 
     def congested(self) -> bool:
-        return self._line.congested()
+        return self._connection.congested()
 
     async def drain(self) -> None:
         try:
-            async with asyncio.timeout(self._line.bounds.stalled_timeout_s):
-                await self._line.drained()
+            async with asyncio.timeout(self._connection.bounds.stalled_timeout_s):
+                await self._connection.drained()
         except TimeoutError:
             self._end("the client takes nothing")
 
@@ -349,15 +352,15 @@ class Http1:
         if self._state is _State.SWITCHED:
             self._state = _State.DONE
             self.exchange = None
-            self._line.linger()
+            self._connection.linger()
             return
         if self._state is _State.BODY and not self._awaits_continue:
-            self.unread_since = self._line.clock()
+            self.unread_since = self._connection.clock()
             return
         if self._awaits_continue or (self._last and not exchange.body_complete) or self._defective:
             self._state = _State.DONE
             self.exchange = None
-            self._line.linger()
+            self._connection.linger()
             return
         self._over()
 
@@ -371,13 +374,13 @@ class Http1:
         self.unread_since = None
         if self._last or not keeps_alive(self._head):
             self._state = _State.DONE
-            self._line.close()
+            self._connection.close()
             return
         self._state = _State.HEAD
         if self._buffer:
             # One read can bring thousands of requests. Answered in one turn, they would hold up all other clients.
             self._queued = True
-            self._line.soon(self._begin_queued)
+            self._connection.soon(self._begin_queued)
         else:
             self._run()
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from mitmproxy.flow import Error
 
-from tollhouse.admit.bodies import BodyBytes, KeptBody
+from tollhouse.admit.bodies import BodyBytes, KeptBody, KeptFor
 from tollhouse.admit.reading import BodySource, ReadBody
 from tollhouse.call import Admitted
 from tollhouse.denial import Refused
@@ -66,8 +66,7 @@ class AddonsOnRoad:
         has set the response."""
         if not (self._wants_calls or admitted.operation.socket):
             return admitted
-        token = admitted.identity.charged_as or admitted.identity.token_id
-        kept = self._bodies.reserve(token, admitted.arrival.head.source)
+        kept = self._bodies.reserve(KeptFor.of(admitted))
         call = self._calls[admitted.id] = _Call(admitted, kept)
         flow = call.flow
         before = SentAs(flow)

@@ -8,6 +8,7 @@ from typing import Final
 
 from tollhouse.config.load import Config
 from tollhouse.policies.destinations import (
+    API_SERVER_PORTS,
     Destination,
     admin_port,
     destinations,
@@ -56,11 +57,13 @@ def _gateway(ports: tuple[int, ...], admin: int | None, found: tuple[Destination
         )
     egress = (
         "    # The names that it may ask for. Cilium reads the answers, and knows by them whose an address is.\n"
-        + _dns(one.host for one in found if not one.is_address)
+        + _dns(_completed(one) for one in found if not one.is_address)
     )
     by_port: dict[int, list[str]] = {}
     for one in found:
-        if one.service:
+        if one.is_api_server:
+            egress += _rule("toEntities", "        - kube-apiserver\n", API_SERVER_PORTS)
+        elif one.service:
             namespace, name = one.service
             egress += _rule(
                 "toEndpoints", _match({_NAMESPACE: namespace, _LABEL: name}), (one.port,)
@@ -122,6 +125,11 @@ def _dns(names: Iterable[str]) -> str:
         '            - port: "53"\n              protocol: ANY\n          rules:\n            dns:\n'
         + each
     )
+
+
+def _completed(one: Destination) -> str:
+    """A Service's name as the cluster's name server knows it: ``redis.stores.svc`` is completed by the resolver."""
+    return f"{one.host}.cluster.local" if one.host.endswith(".svc") else one.host
 
 
 def _match(labels: dict[str, str]) -> str:

@@ -14,6 +14,8 @@ from tollhouse.credential.cloud.google import TOKEN_URI
 from tollhouse.policies.places import NetworkFacts
 from tollhouse.policies.rendering import CannotRender
 
+API_SERVER_PORTS: Final = (443, 6443)
+"""Of the API server itself: policies are judged after the Service's address and port have been replaced."""
 _SERVICE: Final = re.compile(
     r"(?:[a-z0-9-]+\.)?(?P<name>[a-z0-9-]+)\.(?P<namespace>[a-z0-9-]+)\.svc(?:\.cluster\.local)?"
 )
@@ -39,6 +41,11 @@ class Destination:
         return (found["namespace"], found["name"]) if found else None
 
     @property
+    def is_api_server(self) -> bool:
+        """The Service of the cluster's API server, behind which are no pods that a policy could name."""
+        return self.service == ("default", "kubernetes")
+
+    @property
     def is_address(self) -> bool:
         return self.networks == (self.host,)
 
@@ -56,6 +63,14 @@ def destinations(config: Config, facts: NetworkFacts) -> tuple[Destination, ...]
                 (host, port), Destination(of, host, port, is_private, _networks(config, host))
             )
     return tuple(made.values())
+
+
+def dialled_ports(config: Config, facts: NetworkFacts) -> tuple[int, ...]:
+    """Where the gateway goes out, but for the stores. Never empty: a packet filter takes no empty set there."""
+    stores = {(store.address.host, store.address.port) for store in facts.stores}
+    return tuple(
+        sorted({port for _, host, port, _ in _others(config) if (host, port) not in stores})
+    )
 
 
 def workload_ports(facts: NetworkFacts) -> tuple[int, ...]:

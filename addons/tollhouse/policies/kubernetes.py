@@ -8,6 +8,7 @@ from typing import Final
 
 from tollhouse.config.load import Config
 from tollhouse.policies.destinations import (
+    API_SERVER_PORTS,
     Destination,
     admin_port,
     destinations,
@@ -72,6 +73,12 @@ def kubernetes(config: Config) -> Rendered:
         for one in found
         if not one.service and one.is_private and not one.networks
     ]
+    notes += [
+        f'{one.of} are at the API server, which is no pod: write [policy.addresses] "{one.host}" = ["ITS ADDRESS"], as '
+        "`kubectl get endpoints kubernetes` shows it, else the gateway does not reach it"
+        for one in found
+        if one.is_api_server and not one.networks
+    ]
     stores = {
         (store.address.host, store.address.port) for store in facts.stores if store.of != COLLECTOR
     }
@@ -94,7 +101,12 @@ def _gateway(ports: tuple[int, ...], admin: int | None, found: tuple[Destination
     egress = _dns()
     world: set[int] = set()
     for one in found:
-        if one.service:
+        if one.is_api_server:
+            if one.networks:
+                egress += "    # The API server.\n" + _rule(
+                    "to", _blocks(one.networks), API_SERVER_PORTS
+                )
+        elif one.service:
             namespace, name = one.service
             egress += _rule("to", _pods(namespace, _NAME, name), (one.port,))
         elif one.networks and (one.is_private or one.is_address):

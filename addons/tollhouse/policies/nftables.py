@@ -11,6 +11,7 @@ from importlib.resources import files
 from typing import Final, Literal
 
 from tollhouse.config.load import Config
+from tollhouse.policies.destinations import dialled_ports
 from tollhouse.policies.places import NetworkFacts, network_facts
 from tollhouse.policies.rendering import CannotRender, Rendered
 
@@ -108,7 +109,7 @@ def _values(config: Config, found: NetworkFacts, transparent_port: int) -> dict[
         "gateway_user": found.user,
         "transparent_port": str(transparent_port),
         "provider_ports": _set(found.provider_ports),
-        "dialled_ports": _set(found.dialled_ports),
+        "dialled_ports": _set(dialled_ports(config, found)),
         "dns_users": _set(("$gateway_user", *policy.dns_users)),
         "workload_devices": _set(f'"{device}"' for device in policy.workload_devices),
         "workload_ports": _set(sorted(for_workloads)),

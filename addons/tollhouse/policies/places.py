@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from tollhouse.config.load import Address, Config, catalog, receiver_proxy
+from tollhouse.config.load import Address, Config, catalog
 from tollhouse.ledger.store.urls import CLUSTER, SENTINEL, parse_servers
 
 DEFAULT_USER: Final = "65532"
@@ -36,8 +36,6 @@ class NetworkFacts:
     """Those that are not off, by their keys in ``[listen]``."""
     provider_ports: tuple[int, ...]
     """Where workloads dial providers."""
-    dialled_ports: tuple[int, ...]
-    """Where the gateway dials them, receivers of alerts, or the proxy before them."""
     hosts: tuple[str, ...]
     """Of all providers; ``*.`` stands for one label."""
     stores: tuple[Store, ...]
@@ -52,23 +50,10 @@ def network_facts(config: Config) -> NetworkFacts:
         "admin": listen.admin,
     }
     providers = catalog(config).providers
-    tunnels = config.tunnels
-    dialled = [
-        provider.upstream_proxy.port
-        if provider.upstream_proxy
-        else provider.connect_to[1]
-        if provider.connect_to
-        else provider.port
-        for provider in providers
-    ] + [tunnel.connect_to.port if tunnel.connect_to else tunnel.port for tunnel in tunnels]
-    for receiver in config.alerts:
-        by = receiver_proxy(config, receiver)
-        dialled.append(receiver.port if by is None else by.port)
     return NetworkFacts(
         user=config.process.user or DEFAULT_USER,
         listeners={name: address for name, address in found.items() if address is not None},
         provider_ports=tuple(sorted({provider.port for provider in providers})),
-        dialled_ports=tuple(sorted(set(dialled))),
         hosts=tuple(dict.fromkeys(host for provider in providers for host in provider.hosts)),
         stores=tuple(
             Store(of, address, _addresses(config, address.host))

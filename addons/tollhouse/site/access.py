@@ -1,4 +1,5 @@
-"""Who may look: a bearer token in the request, or the session of a browser that has shown one or whose person has logged in."""
+"""Access to what is shown: a bearer token in the request, or the session of a browser that has shown one, or whose person has
+logged in."""
 
 from __future__ import annotations
 
@@ -19,6 +20,8 @@ Viewer = dict[str, Any]
 
 COOKIE: Final = "tollhouse_session"
 SESSION_S: Final = 12 * 3600.0
+PERSON_S: Final = 3600.0
+"""A session of a person. The provider has a session of its own, so that another one costs a click."""
 MOST_SESSIONS: Final = 1_000
 """The oldest is ended for a new one."""
 MOST_OF_ONE: Final = 20
@@ -82,7 +85,7 @@ class Access:
         """Digest of a token -> whom it was found to show last, and when."""
 
     async def of(self, request: web.Request) -> Viewer | None:
-        """Who asks; None for nobody who may look. A bearer token that is wrong is not made good by a session."""
+        """The viewer who asks; None for anybody who may not look. A bearer token that is wrong is not made good by a session."""
         given = request.headers.getall("Authorization", [])
         if given:
             scheme, _, token = given[0].partition(" ")
@@ -120,7 +123,7 @@ class Access:
         self._attempts.failed(source_of(request.remote or ""))
 
     def known(self, request: web.Request) -> Viewer | None:
-        """Who asks, as `of` found it before: for a time in which nobody can say."""
+        """The viewer who asks, as `of` found it before: for a time in which Redis can't be asked."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         return self._was_good(token.strip()) if scheme.lower() == "bearer" else None
 
@@ -140,9 +143,14 @@ class Access:
                 self._good.popitem(last=False)
         return viewer
 
-    def begin(self, token: str) -> str:
-        """The id of a new session of ``token``, which `of_token` has found good."""
-        return self._begun(_Session(digest(token), self._clock() + SESSION_S))
+    def begin(self, token: str, viewer: Viewer) -> tuple[str, float]:
+        """The id of a new session of ``token``, which `of_token` has found good for ``viewer``, and its seconds. That of a JWT is
+        its person's, and ends with it."""
+        if is_jwt(token):
+            person = {name: value for name, value in viewer.items() if name != "ends_s"}
+            seconds = min(PERSON_S, viewer["ends_s"])
+            return self.begin_person(person, seconds), seconds
+        return self._begun(_Session(digest(token), self._clock() + SESSION_S)), SESSION_S
 
     def begin_person(self, person: Viewer, seconds: float) -> str:
         """The same of somebody who has logged in."""

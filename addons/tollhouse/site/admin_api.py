@@ -82,7 +82,7 @@ class AdminApi:
         return answer
 
     async def _admin(self, request: web.Request) -> Actor:
-        """Who asks, if he may change things. Raises `ApiProblem`."""
+        """The admin who asks. Raises `ApiProblem` for anybody else."""
         if "Authorization" not in request.headers:
             raise ApiProblem(
                 401,

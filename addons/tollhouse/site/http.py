@@ -67,12 +67,20 @@ _UNENCRYPTED = (
     "([admin] tls), or write [admin] unsafe_plaintext = true."
 )
 _HOST_UNKNOWN = "The Host header names none of listen.base_url_hosts; add it there if it is yours."
-_NO_METHOD = "Only GET is answered here."
+_NO_METHOD = "This method is answered nowhere here. Send one that the header Allow names."
+_NOTHING_HERE = "There is nothing at this path. The status page is at /, and the admin API, where it is on, at /api/v1."
+_NO_ENDPOINT = "There is no such endpoint. /api/v1/openapi.json has all of them."
+_NOT_THIS_METHOD = "The path does not take this method. Send one that the header Allow names."
+_FAULT = "The gateway has failed at this, and its log says why. Try it again, and show the log to whoever runs the gateway."
 _TOO_MANY = "Too many logins have failed, of this address or of all. Look at the token that is sent, and come again later."
 _NOT_SHOWN = (
     "The metrics are shown to a token that sees all: make one by `tollhouse token create --view` and send it as "
     "Authorization: Bearer, or write [admin] unsafe_open_metrics = true."
 )
+
+
+Telling = Callable[..., web.Response]
+"""Status, text and headers of a refusal."""
 
 
 class Looks(NamedTuple):
@@ -173,11 +181,12 @@ class AdminSite:
 
     async def _judged(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         of_api = self._looks.api is not None and request.path.startswith(f"{PREFIX}/")
-        refused = _problem if of_api else _refused
+        refused = _problem if of_api else self._telling(request)
         if not self._host_allowed(request):
             return refused(421, _HOST_UNKNOWN)
-        if request.method not in (("GET", "PUT", "POST", "DELETE") if of_api else ("GET", "POST")):
-            return refused(405, _NO_METHOD, {"Allow": "GET"})
+        methods = ("GET", "PUT", "POST", "DELETE") if of_api else ("GET", "POST")
+        if request.method not in methods:
+            return refused(405, _NO_METHOD, {"Allow": ", ".join(methods) if of_api else "GET"})
         open_path = request.path in ("/livez", "/readyz") or (
             request.path == "/metrics" and self._looks.open_metrics
         )
@@ -192,7 +201,9 @@ class AdminSite:
         except web.HTTPException as error:
             if error.status < 400:
                 raise
-            return refused(error.status, error.reason, _passed_on(error))
+            texts = {404: _NO_ENDPOINT if of_api else _NOTHING_HERE, 405: _NOT_THIS_METHOD}
+            why = texts.get(error.status, error.reason)
+            return refused(error.status, why, _passed_on(error))
         except OperationRefused as error:
             # Arguments that have the right form, and can't be what they are for.
             status = 422 if of_api and error.status == 400 else error.status
@@ -201,7 +212,13 @@ class AdminSite:
             raise
         except Exception:
             log.exception("%s could not be answered", request.path)
-            return refused(500, "It could not be told; the gateway's log says why.")
+            return refused(500, _FAULT)
+
+    def _telling(self, request: web.Request) -> Telling:
+        """How a refusal is told: a page to a browser, and JSON to a program."""
+        browser = "text/html" in request.headers.get("Accept", "")
+        page = self._looks.page
+        return page.refusal if browser and page is not None else _refused
 
     def _keeps_secrets(self, request: web.Request) -> bool:
         """Whether nobody between here and the client can read what it sends."""

@@ -18,13 +18,11 @@ from aiohttp import web
 
 from tollhouse.config.admin_tables import CALLBACK, OidcConfig
 from tollhouse.control.refusal import OperationRefused
-from tollhouse.site.access import Access
+from tollhouse.site.access import PERSON_S, Access
 from tollhouse.site.views import Perform
 
 BEGIN: Final = "/oidc/login"
 LOGIN_S: Final = 600.0
-PERSON_S: Final = 3600.0
-"""A session of a person. The provider has a session of its own, so that another one costs a click."""
 _COOKIE: Final = "tollhouse_login"
 _LONGEST_CODE: Final = 2048
 _NOT_BEGUN = (
@@ -89,7 +87,7 @@ class OidcLogin:
         given = request.query.getall("state", [])
         if len(begun) != 3 or len(given) != 1 or not _same(begun[0], given[0]):
             raise OperationRefused(_NOT_BEGUN)
-        # RFC 9207: who is asked by two providers knows the answer of one from that of the other.
+        # RFC 9207: `iss` tells the answer of one provider from that of another.
         if request.query.get("iss", self._oidc.issuer) != self._oidc.issuer:
             raise OperationRefused(_OTHER)
         code = request.query.get("code", "")

@@ -11,15 +11,16 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from tollhouse.accounts.token import is_jwt
 from tollhouse.config.admin_tables import OidcConfig
 from tollhouse.control.refusal import OperationRefused
 from tollhouse.site import charts
-from tollhouse.site.access import COOKIE, SESSION_S, Access, Viewer
+from tollhouse.site.access import COOKIE, Access, Viewer
 from tollhouse.site.oidc_login import BEGIN, OidcLogin
 from tollhouse.site.totals import Families
 from tollhouse.site.views import Perform, Views
@@ -35,6 +36,13 @@ MOST_LIVE_OF_ONE: Final = 5
 EVERY_S: Final = 2.0
 _FORM_S: Final = 10.0
 """For the login's form to come."""
+_ANOTHER_SITE: Final = (
+    "The token came from a page of another site, so nobody was logged in. Type it here."
+)
+_NO_FORM: Final = (
+    "That is not the form of /login. Open /login in a browser, and type the token there; "
+    "a program sends Authorization: Bearer."
+)
 _AMBER: Final = 85
 """Percent of a limit that are taken."""
 # No script, style or image but our own files, no frame around it, and no form that goes elsewhere.
@@ -85,6 +93,7 @@ class StatusPage:
         self._templates.filters["usd"] = usd
         self._templates.filters["ago"] = ago
         self._templates.filters["moment"] = moment
+        self._templates.filters["left"] = left
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -111,34 +120,49 @@ class StatusPage:
     async def _login_form(self, request: web.Request) -> web.StreamResponse:
         return self._login_page()
 
-    def _login_page(self, status: int = 200, why: str = "", failed: bool = False) -> web.Response:
-        """``why`` is a text of the provider's login, ``failed`` says that a token is not good."""
+    def _login_page(
+        self, status: int = 200, why: str = "", failed: Literal["", "token", "jwt"] = ""
+    ) -> web.Response:
+        """``why`` is why no login was judged, ``failed`` says what is not good."""
         shown = {"failed": failed, "why": why, "begin": BEGIN if self._oidc else ""}
         return self._html("login.html", shown, status=status)
 
     def _refused(self, why: str, status: int) -> web.StreamResponse:
         return self._login_page(status, why)
 
+    def refusal(
+        self, status: int, why: str, headers: Mapping[str, str] | None = None
+    ) -> web.Response:
+        """For people, what `http` tells programs as JSON."""
+        answer = self._html("refusal.html", {"why": why, "code": status}, status)
+        answer.headers.update(headers or {})
+        return answer
+
     async def _login(self, request: web.Request) -> web.StreamResponse:
         if not _same_site(request):
-            return self._login_page(403)
+            return self._login_page(403, _ANOTHER_SITE)
         if request.content_type != "application/x-www-form-urlencoded":
-            raise web.HTTPUnsupportedMediaType(reason="The token comes as the login's own form.")
+            raise web.HTTPUnsupportedMediaType(reason=_NO_FORM)
         if "Content-Encoding" in request.headers:
-            raise web.HTTPUnsupportedMediaType(reason="The form is compressed, which is not read.")
+            raise web.HTTPUnsupportedMediaType(
+                reason="The form is compressed, which is not read here. Send it plain."
+            )
         try:
             async with asyncio.timeout(_FORM_S):
                 form = await request.post()
         except TimeoutError:
-            raise web.HTTPRequestTimeout(reason="The form did not come in time.") from None
+            raise web.HTTPRequestTimeout(
+                reason=f"The form did not come within {_FORM_S:.0f} s. Send it again."
+            ) from None
         except (ValueError, LookupError):
-            raise web.HTTPBadRequest(reason="The form can't be read.") from None
+            raise web.HTTPBadRequest(reason=_NO_FORM) from None
         token = str(form.get("token", "")).strip()
-        if await self._access.of_token(token, request) is None:
-            return self._login_page(401, failed=True)
+        viewer = await self._access.of_token(token, request)
+        if viewer is None:
+            return self._login_page(401, failed="jwt" if is_jwt(token) else "token")
         answer = web.Response(status=303, headers={"Location": "/"})
-        session = self._access.begin(token)
-        self._access.set_session(answer, request, session, SESSION_S, "Strict")
+        session, seconds = self._access.begin(token, viewer)
+        self._access.set_session(answer, request, session, seconds, "Strict")
         return answer
 
     async def _logout(self, request: web.Request) -> web.StreamResponse:
@@ -196,10 +220,10 @@ class StatusPage:
     def _asked_to_log_in(self, request: web.Request) -> web.StreamResponse:
         if "Authorization" in request.headers:
             raise web.HTTPUnauthorized(
-                reason="The token is not valid here, has expired, or was revoked.",
+                reason="The token is not valid here, has expired, or was revoked. Make one by `tollhouse token create --view`.",
                 headers={"WWW-Authenticate": "Bearer"},
             )
-        return web.HTTPSeeOther("/login")
+        return web.Response(status=303, headers={"Location": "/login"})
 
     async def _shown(self, viewer: Viewer, days: int) -> dict[str, Any]:
         """What the templates name."""
@@ -219,7 +243,7 @@ class StatusPage:
             keys, families = await asyncio.gather(
                 self._perform("key_list", {}), self._families(), return_exceptions=True
             )
-            shown["keys"] = [] if isinstance(keys, BaseException) else keys
+            shown["keys"] = [] if isinstance(keys, BaseException) else _there(keys)
             shown["process"] = [] if isinstance(families, BaseException) else process(families)
             shown["reasons"] = list(self._reasons())
         return shown
@@ -244,6 +268,15 @@ def usd(amount: Decimal | str) -> str:
     if abs(value) >= 1:
         return f"{value:,.2f}"
     return f"{value:.4f}" if abs(value) >= Decimal("0.0001") else "under 0.0001"
+
+
+def left(amount: str, limit: str) -> str:
+    """What is left of a limit, as `usd` has dollars: ``0.3542 usd``, ``18,630 tokens``, and ``8`` of ``8 concurrent``."""
+    unit = limit.partition(" ")[2].partition("/")[0]
+    if unit == "usd":
+        return f"{usd(amount)} usd"
+    counted = f"{Decimal(amount):,f}"
+    return counted if unit == "concurrent" else f"{counted} {unit}"
 
 
 def moment(timestamp: str | None) -> str:
@@ -281,6 +314,11 @@ def process(families: Families) -> list[tuple[str, int, bool]]:
             bad = bool(value) and state in ("open", "half open")
             found.append((f"{shown}, {state}" if state else shown, int(value), bad))
     return found
+
+
+def _there(keys: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without the paths that have no key, as most have none of several: all of them where none has one."""
+    return [row for row in keys if row["state"] != "missing"] or keys
 
 
 def _days(request: web.Request) -> int:

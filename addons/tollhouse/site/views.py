@@ -45,7 +45,7 @@ class Views:
             while len(self._kept) > MOST:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
-        # Who goes away takes the view from nobody else.
+        # A request that ends takes the view from no other.
         return await asyncio.shield(kept[0])
 
     async def _compute(self, key: tuple[str, int], viewer: Viewer, days: int) -> Any:

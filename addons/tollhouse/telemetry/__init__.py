@@ -8,5 +8,6 @@ attributes   what a span and a metric say of a call
 spans        calls as spans
 instruments  calls as metrics
 sdk          OpenTelemetry's SDK: exporters, and what they have lost
+deadline     requests to the collector that end in time
 telemetry    the queue between the calls and the thread that tells of them
 """

@@ -28,6 +28,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 
 from tollhouse import __version__
+from tollhouse.telemetry.deadline import Deadline, DeadlineAdapter
 
 log = logging.getLogger(__name__)
 
@@ -88,19 +89,24 @@ class _Session(requests.Session):
         self._state = state
         # A proxy of the environment is for the way to providers, if it is there at all.
         self.trust_env = False
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, DeadlineAdapter())
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        try:
-            response = super().send(request, **{**kwargs, "stream": True, "allow_redirects": False})
-        except Exception as error:
-            root: BaseException = error
-            while root.__context__ is not None:
-                root = root.__context__
-            # It may be what the collector has answered.
-            text = str(root)[:_LONGEST].strip()
-            self._state.why = (text if text.isprintable() else ascii(text)) or type(root).__name__
-            raise
-        self._leave_body(response)
+        """The time-out is that of the whole request."""
+        seconds = float(kwargs.get("timeout") or _TRY_S)
+        with Deadline(seconds) as deadline:
+            try:
+                asked = {**kwargs, "stream": True, "allow_redirects": False}
+                response = super().send(request, **asked)
+                self._leave_body(response)
+            except Exception as error:
+                if not deadline.passed:
+                    self._state.why = _root(error)
+                    raise
+        if deadline.passed:
+            self._state.why = f"its answer did not end within {seconds:.3g} s"
+            raise requests.ReadTimeout(self._state.why)
         if response.status_code >= 300:
             self._state.why = f"it answers {response.status_code}"
         if 300 <= response.status_code < 400:
@@ -118,6 +124,14 @@ class _Session(requests.Session):
         else:
             response.close()
         response.raw = None
+
+
+def _root(error: BaseException) -> str:
+    """What was at the bottom of it. It may be what the collector has answered."""
+    while error.__context__ is not None:
+        error = error.__context__
+    text = str(error)[:_LONGEST].strip()
+    return (text if text.isprintable() else ascii(text)) or type(error).__name__
 
 
 class SpanQueue:
@@ -182,15 +196,15 @@ class _MetricExporter(OTLPMetricExporter):
         return result
 
 
-def try_out(endpoint: str) -> str:
-    """Sends a request without spans. Why the collector did not take it; "" if it did."""
+def try_out(endpoint: str, seconds: float = _TRY_S) -> str:
+    """Sends a request without spans. Why the collector did not take it within ``seconds``; "" if it did."""
     state = CollectorState(endpoint)
     quiet = _Quiet()
     loud = logging.getLogger(_LOUD[0])
     loud.addFilter(quiet)
     try:
         with _Session(state) as session:
-            exporter = OTLPSpanExporter(f"{endpoint}/v1/traces", session=session, timeout=_TRY_S)
+            exporter = OTLPSpanExporter(f"{endpoint}/v1/traces", session=session, timeout=seconds)
             taken = exporter.export([]) is SpanExportResult.SUCCESS
     finally:
         loud.removeFilter(quiet)

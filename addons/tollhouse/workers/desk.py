@@ -117,7 +117,7 @@ class Desk:
         """Does an operation for ``by``, in the supervisor or in a worker. Raises `OperationRefused`."""
         if name in OWN:
             if arguments:
-                raise OperationRefused(f"{name} takes no arguments", 400)
+                raise OperationRefused(f"{name} takes no arguments: leave them out", 400)
             answer = await self._ask({"what": name})
         else:
             asked = {"what": "operation", "name": name, "arguments": dict(arguments)}

@@ -134,6 +134,21 @@ def test_a_busy_endpoint_is_asked_again(
     assert found.wait_s == wait_s
 
 
+@pytest.mark.parametrize(
+    "date",
+    ["", "soon", "Fri, 15 Jan 99999999999 08:00:00 GMT", f"Fri, {'9' * 30} Jan 2027 08:00:00 GMT"],
+)
+def test_a_date_that_is_none_counts_for_nothing(date: str) -> None:
+    """Our own clock counts then, and nothing is said of it."""
+    assert (
+        judge("vertex", 200, {"accessToken": "t", "expireTime": ENDS}, {"date": date}, 1).life_s
+        == 3600.0
+    )
+    refused = judge("openai", 401, {"error": "invalid_grant"}, {"date": date}, now=NOW + 900)
+    assert "clock" not in refused.why
+    assert judge("openai", 429, {}, {"retry-after": date}).wait_s == 0.0
+
+
 def test_a_clock_that_is_off_is_named() -> None:
     found = judge("openai", 401, {"error": "invalid_grant"}, now=NOW + 900)
     assert found.why.endswith("The clock of this machine is 900 s ahead of the endpoint's: set it.")

@@ -52,6 +52,15 @@ def test_a_plain_request_is_read_and_left_alone():
     assert prepared.document.tree["messages"][0]["content"] == "é"
 
 
+@pytest.mark.parametrize(
+    ("store", "keeps"),
+    [(None, False), (False, False), (0, False), (True, True), (1, True), ("true", True)],
+)
+def test_an_answer_that_is_kept(store: object, keeps: bool):
+    """Whatever a lenient server may take for true: such a call creates something, and is not sent twice."""
+    assert _read(_chat(store=store)).keeps is keeps
+
+
 def test_embeddings_have_no_output():
     """An embeddings request writes nothing and is never a stream."""
     prepared = _read(

@@ -20,6 +20,8 @@ LONGEST_S: Final = 86_400.0
 _TOKEN: Final = re.compile(r"[!-~]{1,16384}")
 _SHORTEST_S: Final = 1.0
 _MOST_WAIT_S: Final = 300.0
+_NO_DATE: Final = (ValueError, TypeError, OverflowError, IndexError)
+"""What `parsedate_to_datetime` raises for what is no date."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ def _left(answer: HostAnswer, ends: object, now: float) -> float | None:
 def _date(headers: Mapping[str, str]) -> float | None:
     try:
         found = parsedate_to_datetime(headers.get("date", ""))
-    except (ValueError, TypeError):
+    except _NO_DATE:
         return None
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
@@ -148,7 +150,7 @@ def _retry_after_s(headers: Mapping[str, str], now: float) -> float:
         return min(float(asked), _MOST_WAIT_S)
     try:
         moment = parsedate_to_datetime(asked).timestamp()
-    except (ValueError, TypeError, OverflowError):
+    except _NO_DATE:
         return 0.0
     return min(max(moment - now, 0.0), _MOST_WAIT_S)
 

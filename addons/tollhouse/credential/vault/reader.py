@@ -141,7 +141,10 @@ class VaultReader:
         if isinstance(token, str) and token:
             return token
         if answer.status == 400:
-            why = "the login has no entity: a root token has none, an AppRole, Kubernetes or JWT login has one"
+            why = (
+                "there is no such role, its key does not list the role's client_id in allowed_client_ids, or the login has no "
+                "entity (a root token has none, an AppRole, Kubernetes or JWT login has one)"
+            )
         elif answer.status == 403:
             why = f'there is no such role, or our policy lacks: path "identity/oidc/token/{role}" {{ capabilities = ["read"] }}'
         else:

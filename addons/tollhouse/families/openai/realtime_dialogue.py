@@ -1,6 +1,6 @@
 """A session of the Realtime API, message by message: https://platform.openai.com/docs/api-reference/realtime.
 
-The provider begins an answer when it is asked to, and by itself when it hears that the user has ended his turn. Each answer
+The provider begins an answer when it is asked to, and by itself when it hears that the user's turn has ended. Each answer
 reads the whole conversation again. So one more answer is exposed than are under way for as long as the provider may begin
 one.
 """

@@ -102,7 +102,8 @@ def read(request: Request, dialect: Dialect) -> Asked:
         detail=document.get("web_search_options") is not None,
         asks_for_usage=stream and not asks and dialect.usage_in_stream == "on_request",
         document=read_body,
-        keeps=document.get("store") is True,
+        # A server other than OpenAI's may take 1 and "true" for true.
+        keeps=document.get("store") not in (None, False),
     )
 
 

@@ -131,22 +131,22 @@ class Pipeline:
     async def _send(self, batch: list[Entry]) -> None:
         try:
             try:
-                await self._exchange(batch)
+                await self._round_trip(batch)
             except RedisConnectionError:
                 # Redis had closed this kept connection. After a restart of Redis the other kept
                 # connections are dead as well. A command may reach Redis twice now. The scripts act
                 # once for each call id, so the second time changes nothing.
                 await self._drop_idle()
-                await self._exchange([entry for entry in batch if not entry[2].done()])
+                await self._round_trip([entry for entry in batch if not entry[2].done()])
         except (RedisError, OSError, TimeoutError) as error:
             _fail(batch, error)
         except BaseException as error:
             _fail(batch, error)
             raise
 
-    async def _exchange(self, batch: list[Entry]) -> None:
-        # The whole exchange has one time limit. Connections are kept and not handed back to the
-        # pool each time. redis-py's own time limits and its pool cost as much as the exchange
+    async def _round_trip(self, batch: list[Entry]) -> None:
+        # The whole round trip has one time limit. Connections are kept and not handed back to the
+        # pool each time. redis-py's own time limits and its pool cost as much as the round trip
         # itself.
         timeout_s = self._timeout_s
         if self._limit.seconds != timeout_s:

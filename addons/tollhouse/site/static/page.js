@@ -7,7 +7,7 @@
   const inUse = () => main.contains(document.activeElement) || String(document.getSelection()) !== "";
   source.addEventListener("message", (event) => {
     state.textContent = "Live.";
-    // Nobody loses the place at which he reads or the text that he has selected.
+    // A reader keeps the place at which the focus is, and the text that is selected.
     if (inUse()) return;
     const open = [...main.querySelectorAll("details")].map((each) => each.open);
     main.innerHTML = event.data;

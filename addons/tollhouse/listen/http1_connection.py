@@ -12,7 +12,7 @@ from tollhouse.listen.exchange import Exchange
 from tollhouse.listen.request_head import Http1Head
 
 
-class Line(Protocol):
+class Http1Connection(Protocol):
     """The client's connection as its HTTP/1 uses it."""
 
     clock: Callable[[], float]
@@ -42,9 +42,13 @@ class HeadMaker:
     """Makes the heads of a connection's requests as the road gets them. ``connect`` is the tunnel that they are in."""
 
     def __init__(
-        self, line: Line, scheme: str, sni: str | None, connect: ConnectRequest | None
+        self,
+        connection: Http1Connection,
+        scheme: str,
+        sni: str | None,
+        connect: ConnectRequest | None,
     ) -> None:
-        self._line = line
+        self._connection = connection
         self._scheme = scheme
         self._sni = sni
         self._host = connect.host if connect is not None else None
@@ -56,9 +60,9 @@ class HeadMaker:
 
     def head(self, head: Http1Head) -> RequestHead:
         """That of one request."""
-        line = self._line
+        connection = self._connection
         return RequestHead(
-            listener=line.listener,
+            listener=connection.listener,
             http_version="1.0" if head.version == "1.0" else "1.1",
             method=head.method,
             target=head.target,
@@ -69,6 +73,6 @@ class HeadMaker:
             connect_host=self._host,
             connect_proxy_authorization=self._authorization,
             sni=self._sni,
-            client_ip=line.client_ip,
-            client_certificate=line.client_certificate,
+            client_ip=connection.client_ip,
+            client_certificate=connection.client_certificate,
         )
