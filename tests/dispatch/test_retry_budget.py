@@ -149,3 +149,17 @@ def test_fairness(calls: dict[str, int], storms: list[tuple[str, int]]) -> None:
         got[tenant] += taken(retries.of(tenant), 50)
         assert got[tenant] >= calls[tenant] // 10 + share
     assert sum(got.values()) == bound
+
+
+def test_a_pause_of_many_tenants() -> None:
+    """What they did before it counts no more, and is not kept."""
+    clock = Clock()
+    retries = ProviderRetries(clock)
+    for _ in range(10):
+        for number in range(50):
+            called(retries.of(f"tenant {number}"), 10)
+        clock.now += 1
+    clock.now += 30
+    alone = called(retries.of("tenant 1"))
+    assert taken(alone, 20) == 10
+    assert len(retries._tenants) == 1

@@ -183,7 +183,7 @@ def test_the_ways_to_issuers_and_exchanges(tmp_path: Path) -> None:
     network = rendered.files["tollhouse-network.yaml"]
     _, _, rule = network.partition('cidr: "172.20.0.10/32"\n')
     ports = "      ports:\n" + "".join(
-        f"        - protocol: TCP\n          port: {n}\n" for n in (443, 6443)
+        f"        - protocol: TCP\n          port: {n}\n" for n in (443, 6443, 8443, 16443)
     )
     assert rule.startswith(ports)
     assert "app.kubernetes.io/name: kubernetes" not in network

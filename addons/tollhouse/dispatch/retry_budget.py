@@ -85,6 +85,11 @@ class ProviderRetries:
         if now == self._now:
             return
         self._now = now
+        if self._seconds and self._seconds[-1][0] <= now - _WINDOW_S:
+            # All of it has passed. With thousands of tenants, second by second would take the loop for long.
+            self._seconds.clear()
+            self._tenants.clear()
+            self._calls = self._callers = self._tenths = self._set_apart = 0
         while self._seconds and self._seconds[0][0] <= now - _WINDOW_S:
             for tenant, past in self._seconds.popleft()[1].items():
                 self._add(tenant, -past.calls, -past.retries)

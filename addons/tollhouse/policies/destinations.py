@@ -14,8 +14,9 @@ from tollhouse.credential.cloud.google import TOKEN_URI
 from tollhouse.policies.places import NetworkFacts
 from tollhouse.policies.rendering import CannotRender
 
-API_SERVER_PORTS: Final = (443, 6443)
-"""Of the API server itself: policies are judged after the Service's address and port have been replaced."""
+API_SERVER_PORTS: Final = (443, 6443, 8443, 16443)
+"""Of the API server itself, in most clusters, minikube and MicroK8s: policies are judged after the Service's address and port have
+been replaced."""
 _SERVICE: Final = re.compile(
     r"(?:[a-z0-9-]+\.)?(?P<name>[a-z0-9-]+)\.(?P<namespace>[a-z0-9-]+)\.svc(?:\.cluster\.local)?"
 )
