@@ -11,21 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.support.apart import CONFIG
 
 from tollhouse.config.load import load_config
 from tollhouse.doctor import plan
 from tollhouse.trust.ca import CertificateAuthority
 
-CONFIG = """
-[listen]
-proxy = "*:8080"
-unsafe_plaintext_listen = true
-[redis]
-url = "redis://10.0.0.5:6390"
-[vault]
-address = "https://vault.internal:8200"
-auth = { method = "token_file", token_file = "token" }
-"""
 PROVIDER, RESOLVER = ("127.0.0.2", "fd00::2"), ("127.0.0.3", "fd00::3")
 Place = tuple[str, str, int]
 

@@ -13,22 +13,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from tests.support.apart import CONFIG
 from tests.support.requires import program
 
 from tollhouse.cli.main import cli
 from tollhouse.config.load import load_config
 from tollhouse.doctor import plan
-
-CONFIG = """
-[listen]
-proxy = "*:8080"
-unsafe_plaintext_listen = true
-[redis]
-url = "redis://10.0.0.5:6390"
-[vault]
-address = "https://vault.internal:8200"
-auth = { method = "token_file", token_file = "token" }
-"""
 
 
 @pytest.fixture
