@@ -23,8 +23,8 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, NamedTuple, Protocol, cast
 
 from tollhouse.denial import Denial
 from tollhouse.families.asked import Asked
@@ -39,6 +39,8 @@ from tollhouse.sources import source_of
 SESSION_HEADERS: Final = ("x-claude-code-session-id", "session-id", "x-session-id")
 """In which coding agents name their session: Claude Code, Codex, opencode. They are passed on."""
 _LONGEST_SESSION: Final = 128
+
+_UNDECIDED: Final = object()
 
 ListenerKind = Literal["proxy", "base_url", "transparent"]
 ChargedBy = Literal["usage", "hold", "estimate", "disconnect", "sweep", "later", "none"]
@@ -76,8 +78,23 @@ class RequestHead:
     """The first value of each name. A call asks for twenty headers, and a walk through all of them takes
     longer each time than to make this once."""
 
+    _decided: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "_first", dict(reversed(self.headers)))
+
+    def repeated(self, headers: Headers) -> RequestHead:
+        """The head of a later request of the same connection, which is the same but for its ``content-length``."""
+        return replace(self, headers=headers)
+
+    def decide[**P, T](self, rule: Callable[P, T], *of: P.args, **more: P.kwargs) -> T:
+        """What ``rule`` gives for this head, by the head alone and by what never changes while the gateway runs. It is asked
+        once for all requests of a connection that have the same head but for its ``content-length``; what it raises is
+        raised each time. No rule may be asked about who calls, what he may do or what he pays: that may change."""
+        found = self._decided.get(rule, _UNDECIDED)
+        if found is _UNDECIDED:
+            found = self._decided[rule] = rule(*of, **more)
+        return cast(T, found)
 
     @property
     def source(self) -> str:

@@ -15,9 +15,10 @@ from tollhouse.admit.openness import closed, forbidden
 from tollhouse.admit.own_login import let_through
 from tollhouse.admit.path import split_target, take_credentials
 from tollhouse.admit.strip import strip
-from tollhouse.call import Addressed, Admitted, Aimed, Arrival, Billed, Identified
+from tollhouse.call import Addressed, Admitted, Aimed, Arrival, Billed, Identified, RequestHead
 from tollhouse.denial import Denial, Refused
 from tollhouse.families.operation import Matched
+from tollhouse.headers import Headers
 from tollhouse.parties import Project
 from tollhouse.providers import Catalog, Provider
 
@@ -35,7 +36,8 @@ class Locate:
         self._base_url_hosts = frozenset(map(plain_host, base_url_hosts))
 
     async def __call__(self, arrival: Arrival, exchange: object) -> Addressed:
-        target = judge(arrival.head, self._catalog, self._base_url_hosts)
+        head = arrival.head
+        target = head.decide(judge, head, self._catalog, self._base_url_hosts)
         return Addressed(arrival, target.provider, target.host, target.raw_path)
 
 
@@ -46,26 +48,34 @@ class Aim:
     gives: ClassVar = Aimed
 
     async def __call__(self, addressed: Addressed, exchange: object) -> Aimed:
-        provider, head = addressed.provider, addressed.arrival.head
-        method, raw_path = head.method, addressed.raw_path
-        socket = head.asks_for_websocket
-        if socket and raw_path.startswith("//"):
-            # google-genai puts its path behind a base URL that ends with a slash: `live.py`. It is sent with one.
-            raw_path = raw_path[1:]
-        path, query = split_target(raw_path, provider.family.encoded)
-        query, credentials = take_credentials(query)
-        if socket and (
-            provider.family.match(method, path, query, addressed.host, socket=True) is None
-        ):
-            # Before it is asked who calls: 426 sends a client to HTTP at once, and any other answer lets it try again.
-            raise Refused("upgrade_required")
-        if any(fnmatchcase(path, glob) for glob in provider.aside) and (
-            provider.family.match(method, path, query, addressed.host) is None
-        ):
-            # Before it is asked who calls: an agent waits for its settings for 20 s while nobody can say.
-            why = f"{method!a} {path[:120]!a} is not open."
-            raise Refused.of(Denial("path_not_allowed", why, status_override=404))
-        return Aimed(addressed, path, query, tuple(credentials))
+        head = addressed.arrival.head
+        path, query, credentials = head.decide(
+            aimed_at, head, addressed.provider, addressed.host, addressed.raw_path
+        )
+        return Aimed(addressed, path, query, credentials)
+
+
+def aimed_at(
+    head: RequestHead, provider: Provider, host: str, raw_path: str
+) -> tuple[str, str, tuple[str, ...]]:
+    """The path and the query that will be sent, and the credentials that stood in the query. Raises `Refused`."""
+    method = head.method
+    socket = head.asks_for_websocket
+    if socket and raw_path.startswith("//"):
+        # google-genai puts its path behind a base URL that ends with a slash: `live.py`. It is sent with one.
+        raw_path = raw_path[1:]
+    path, query = split_target(raw_path, provider.family.encoded)
+    query, credentials = take_credentials(query)
+    if socket and (provider.family.match(method, path, query, host, socket=True) is None):
+        # Before it is asked who calls: 426 sends a client to HTTP at once, and any other answer lets it try again.
+        raise Refused("upgrade_required")
+    if any(fnmatchcase(path, glob) for glob in provider.aside) and (
+        provider.family.match(method, path, query, host) is None
+    ):
+        # Before it is asked who calls: an agent waits for its settings for 20 s while nobody can say.
+        why = f"{method!a} {path[:120]!a} is not open."
+        raise Refused.of(Denial("path_not_allowed", why, status_override=404))
+    return path, query, tuple(credentials)
 
 
 class Identify:
@@ -77,14 +87,19 @@ class Identify:
     def __init__(self, identifier: Identifier, ours: frozenset[str]) -> None:
         """``ours`` are the names of our own headers, in lower case."""
         self._identifier = identifier
+        self._shown = identifier.shown
         self._ours = ours
 
     async def __call__(self, aimed: Aimed, exchange: object) -> Identified:
         head = aimed.addressed.arrival.head
-        shown = self._identifier.shown(head, aimed.credentials)
-        headers = strip(head.headers, aimed.addressed.provider, self._ours)
+        shown = head.decide(self._shown, head, aimed.credentials)
+        headers = head.decide(_left, head.headers, aimed.addressed.provider, self._ours)
         identity, user, remembered = await self._identifier.identify(shown)
-        return Identified(aimed, tuple(headers), identity, user, remembered)
+        return Identified(aimed, headers, identity, user, remembered)
+
+
+def _left(headers: Headers, provider: Provider, ours: frozenset[str]) -> Headers:
+    return tuple(strip(headers, provider, ours))
 
 
 class Bill:
@@ -122,7 +137,8 @@ class Open:
         aimed = identified.aimed
         addressed = aimed.addressed
         provider, head = addressed.provider, addressed.arrival.head
-        operation, objects = opened(
+        operation, objects = head.decide(
+            opened,
             provider,
             head.method,
             aimed.path,

@@ -541,6 +541,11 @@ class ClientConnection(asyncio.Protocol):
             return now - since > limit
         return now - self.last_active > self.bounds.idle_connection_s
 
+    def forget(self) -> None:
+        """Frees what a next request might have had in common with the last one."""
+        if self.http is not None:
+            self.http.forget()
+
     def _left(self) -> bool:
         """Whether the client has ended both directions."""
         connection = self._socket()

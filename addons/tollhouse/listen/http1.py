@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Final
 
+from tollhouse.call import RequestHead
 from tollhouse.denial import Denial
 from tollhouse.listen.answer_head import (
     CONTINUE,
@@ -23,7 +24,8 @@ from tollhouse.listen.chunks import BadChunks, ChunkedBody, SizedBody
 from tollhouse.listen.doors import ConnectRequest
 from tollhouse.listen.exchange import Exchange
 from tollhouse.listen.http1_connection import HeadMaker, Http1Connection
-from tollhouse.listen.request_head import Defect, HeadFinder, Http1Head, parse_head
+from tollhouse.listen.repeated_head import RepeatedHead
+from tollhouse.listen.request_head import Defect, HeadFinder, Http1Head
 
 READ_AHEAD: Final = 1024 * 1024
 """Bytes of a request's body that are kept for an owner who has not read them yet; then the socket
@@ -56,7 +58,8 @@ class Http1:
         tunnels: bool = False,
     ) -> None:
         self._connection = connection
-        self._heads = HeadMaker(connection, "https" if secure else "http", sni, connect)
+        self._maker = HeadMaker(connection, "https" if secure else "http", sni, connect)
+        self._heads = RepeatedHead(self._maker)
         self._tunnels = tunnels
         self._buffer = bytearray()
         self._finder = HeadFinder(connection.bounds.max_header_bytes)
@@ -105,6 +108,10 @@ class Http1:
         """The client has taken enough of its answers."""
         if self._state is _State.HEAD:
             self._run()
+
+    def forget(self) -> None:
+        """Frees what is kept of the last request's head."""
+        self._heads.forget()
 
     def receive_end(self) -> None:
         """The client has ended its direction."""
@@ -161,15 +168,15 @@ class Http1:
             raw = self._next_head()
             if raw is None:
                 return False
-            head = parse_head(raw)
+            head, road = self._heads.read(raw)
         except Defect as defect:
             self.head_since = None
-            self._begin(_NO_HEAD, defect.denial)
+            self._begin(_NO_HEAD, self._maker.head(_NO_HEAD), defect.denial)
             return True
         if head.method == "CONNECT" and self._tunnels:
             self._open_tunnel(head)
             return False
-        self._begin(head)
+        self._begin(head, road)
         return True
 
     def _next_head(self) -> bytes | None:
@@ -196,13 +203,13 @@ class Http1:
             if exchange.buffered > READ_AHEAD:
                 self._connection.pause(exchange)
 
-    def _begin(self, head: Http1Head, defect: Denial | None = None) -> None:
+    def _begin(self, head: Http1Head, road: RequestHead, defect: Denial | None = None) -> None:
         self._head = head
         # Behind a head that can't be read nobody knows where the next request begins.
         self._last = defect is not None
         self._chunked = False
         exchange = Exchange(
-            self._heads.head(head),
+            road,
             self,
             defect,
             least_body_bytes_s=self._connection.bounds.least_body_bytes_s,

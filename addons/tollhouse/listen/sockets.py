@@ -26,6 +26,9 @@ from tollhouse.sources import source_of
 
 log = logging.getLogger(__name__)
 
+_FORGOTTEN_AFTER_S: Final = 5
+"""For how long an idle connection keeps the head of its last request, some kilobytes."""
+
 _BACKLOG: Final = 1024
 _TURNS: Final = 4
 _FLUSH_S: Final = 6.0
@@ -172,7 +175,7 @@ class Listeners:
 
     async def _sweep(self) -> None:
         """Closes, once a second, connections that take too long for a handshake or a head, or that
-        are idle for too long."""
+        are idle for too long. One that is idle keeps nothing of its last request."""
         while True:
             await asyncio.sleep(1)
             now = self._parts.clock()
@@ -180,6 +183,8 @@ class Listeners:
                 try:
                     if connection.overdue(now):
                         connection.end()
+                    elif now - connection.last_active > _FORGOTTEN_AFTER_S:
+                        connection.forget()
                 except Exception:
                     log.exception("a connection could not be looked after; the others are")
 
