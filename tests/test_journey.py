@@ -34,6 +34,7 @@ from tollhouse.families.meters import PassThrough
 from tollhouse.families.units import Estimate, Units
 from tollhouse.journey import Journey
 from tollhouse.ledger import names
+from tollhouse.ledger.hold_reply import Held
 from tollhouse.ledger.ledger import Ledger, LedgerUnavailable, Scope
 from tollhouse.ledger.limits import parse_limit
 from tollhouse.ledger.spool import Spool
@@ -221,11 +222,14 @@ class GatedLedger(Ledger):
     settled: asyncio.Event | None = None
     fault: Exception | None = None
     asked: int = 0
+    near: bool = True
+    """Some limit has not much more room than a hold takes."""
 
     async def hold(self, *arguments: Any, **options: Any) -> Any:
         if self.held is not None:
             await self.held.wait()
-        return await super().hold(*arguments, **options)
+        result = await super().hold(*arguments, **options)
+        return Held() if self.near and isinstance(result, Held) else result
 
     async def settle(self, *arguments: Any, **options: Any) -> LedgerAnswer:
         self.asked += 1
@@ -330,7 +334,10 @@ class World:
         """What is true of every ending; the line."""
         assert self.exchange.finished
         assert self.wire.ends == (0 if self.exchange.gone else 1)
-        assert self.wire.written_at_end == (None if self.exchange.gone else 1)
+        if self.exchange.gone:
+            assert self.wire.written_at_end is None
+        else:
+            assert self.wire.written_at_end in ((1,) if self.ledger.near else (0, 1))
         assert not self.journey.under_way
         assert await self.journey.drained(0)
         assert self.purse.held == {}
@@ -483,10 +490,12 @@ def test_the_table_is_whole() -> None:
     assert {row.end for row in TABLE.values()} == set(End)
 
 
+@pytest.mark.parametrize("near", [True, False], ids=["near a limit", "far from any"])
 @pytest.mark.parametrize("name", TABLE)
-async def test_each_end(world: World, name: str) -> None:
-    """It is settled once and written once, and the client has no last byte before."""
+async def test_each_end(world: World, name: str, near: bool) -> None:
+    """It is settled once and written once; near a limit the client has no last byte before."""
     row = TABLE[name]
+    world.ledger.near = near
     world.body, world.provider.script = row.body, row.script
     task = world.begin()
     await turns()
@@ -528,6 +537,51 @@ async def test_a_client_that_has_its_answer_finds_its_budget_settled(world: Worl
     assert world.wire.written == [0, 1]
     assert world.wire.body == COUNTED
     assert world.wire.headers["content-length"] == str(len(COUNTED))
+
+
+async def test_far_from_any_limit_a_client_does_not_wait_for_the_settling(world: World) -> None:
+    """An answer in one write goes out first. The call is under way until Redis has answered."""
+    world.ledger.near, world.ledger.settled = False, asyncio.Event()
+    task = world.begin()
+    await turns()
+    assert world.exchange.finished
+    assert world.wire.written_at_end == 0
+    assert world.ledger.asked == 1
+    assert (world.lines(), world.journey.under_way) == ([], {world.exchange})
+    assert not await world.journey.drained(0)
+    world.ledger.settled.set()
+    await task
+    await world.ended()
+    assert await world.used() == (USED, 1)
+
+
+async def test_a_last_write_that_fails_keeps_nothing_from_being_settled(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.ledger.near = False
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("injected")
+
+    monkeypatch.setattr(world.wire, "send_head", fail)
+    await world.journey.travel(world.exchange)
+    [line] = world.lines()
+    assert (line["charged_by"], world.purse.held) == ("usage", {})
+    assert await world.used() == (USED, 1)
+
+
+async def test_a_gateway_that_is_killed_softly_while_redis_settles(world: World) -> None:
+    """The second SIGTERM cancels the call. What it costs is on disk, and it has its line."""
+    world.ledger.near, world.ledger.settled = False, asyncio.Event()
+    task = world.begin()
+    await turns()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [line["charged_by"] for line in world.lines()] == ["usage"]
+    world.ledger.settled.set()
+    await world.purse.retry()
+    assert await world.used() == (USED, 1)
 
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
@@ -754,11 +808,13 @@ def making(world: World) -> Noting:
     return noting
 
 
+@pytest.mark.parametrize("near", [True, False])
 @pytest.mark.parametrize("fault", [None, RuntimeError("injected")])
 async def test_what_a_call_has_made_is_noted_before_its_client_knows(
-    world: World, fault: Exception | None
+    world: World, fault: Exception | None, near: bool
 ) -> None:
     """A client that has its whole answer may use it at once. That it can't be noted harms no call."""
+    world.ledger.near = near
     noting = making(world)
     noting.fault = fault
     line = await world.travel()

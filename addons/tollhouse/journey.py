@@ -13,9 +13,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from functools import partial
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from tollhouse.accounts.token import without_tokens
 from tollhouse.admit.own_login import own_login
@@ -141,10 +141,7 @@ class Journey:
             trip.denial = trip.denial or Denial("internal")
         finally:
             try:
-                # A client that has the last bytes of its answer may call again at once: it finds its budget settled.
-                await trip.conclude()
-                if rest is not None:
-                    await self._give(trip, rest)
+                await self._end(trip, rest)
                 if self._addons is not None:
                     await self._addons.ended(trip.id, trip.why)
             finally:
@@ -155,17 +152,39 @@ class Journey:
                 if trip.delivery is not None:
                     await trip.delivery.close()
 
-    @staticmethod
-    async def _give(trip: Trip, rest: Rest) -> None:
-        """The last bytes. Nothing that happens to them changes what the call costs."""
+    @classmethod
+    async def _end(cls, trip: Trip, rest: Rest | None) -> None:
+        """The settling, the line and the last bytes. A client that has them may call again at once: it finds its budget settled,
+        or, where the last bytes are one write and go first, so much room in it that this call is not missed."""
+        first = trip.in_nobodys_way
+        waiting = cls._begun(trip, rest) if first else None
         try:
-            waiting = rest()
+            await trip.conclude()
+            if not first:
+                waiting = cls._begun(trip, rest)
             if waiting is not None:
-                try:
-                    async with trip.exchange.interruptible(settled=True):
-                        await waiting
-                finally:
-                    waiting.close()
+                await cls._give(trip, waiting)
+        finally:
+            if waiting is not None:
+                waiting.close()
+
+    @staticmethod
+    def _begun(trip: Trip, rest: Rest | None) -> Coroutine[Any, Any, None] | None:
+        """The last bytes, where one write is enough for them; else what has to be waited for, which has not begun."""
+        try:
+            return rest() if rest is not None else None
+        except (ClientGone, Stopped, Refused):
+            pass
+        except Exception:
+            log.exception("call %s: its last bytes could not be sent", trip.id)
+        return None
+
+    @staticmethod
+    async def _give(trip: Trip, waiting: Coroutine[Any, Any, None]) -> None:
+        """Nothing that happens to the last bytes changes what the call costs."""
+        try:
+            async with trip.exchange.interruptible(settled=True):
+                await waiting
         except (ClientGone, Stopped, Refused):
             pass
         except Exception:

@@ -203,6 +203,18 @@ class Trip:
         made = self.delivery.attempts if self.delivery is not None else 0
         return (("x-tollhouse-attempts", str(made)),) if made else ()
 
+    @property
+    def in_nobodys_way(self) -> bool:
+        """Nobody misses what is held for it while it is not settled, and nothing that it has made is still to be noted."""
+        hold = self._purse.held.get(self.id)
+        return (
+            hold is not None
+            and hold.in_nobodys_way
+            and (
+                not self.notes_objects or self.passing is None or self.passing.created == self.noted
+            )
+        )
+
     async def conclude(self) -> None:
         """The charge, the settle and the line. No fault in here leaves a hold behind."""
         try:

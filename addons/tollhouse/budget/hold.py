@@ -33,6 +33,8 @@ class CallHold:
         self.priced = True
         """False: nobody knows what the model costs."""
         self.unheld = False
+        self.ample = False
+        """No limit was near when it was taken."""
         self.clamped: int | None = None
         self.growth: Growth | None = None
         """Of a stream without an output cap."""
@@ -56,6 +58,11 @@ class CallHold:
     @property
     def grows(self) -> bool:
         return self.growth is not None
+
+    @property
+    def in_nobodys_way(self) -> bool:
+        """The next call is not refused for what is held for this one: no limit was near, and the hold has not grown since."""
+        return self.ample and self.amount is self.first and not self.unheld
 
     async def covers(self, seen: int) -> Denial | None:
         return await self.growth.covers(seen) if self.growth is not None else None

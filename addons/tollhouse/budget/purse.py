@@ -117,6 +117,7 @@ class Purse:
                 self._refusal(result, hold) if isinstance(result, Short) else unpriced(requested)
             )
             raise Refused.of(denial)
+        hold.ample = result.ample
         if hold.estimate.grows and not hold.capped:
 
             async def extend(more: int) -> tuple[int, Denial | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tollhouse.call import Amount
@@ -16,6 +16,9 @@ from tollhouse.ledger.windows import bounds
 @dataclass(frozen=True, slots=True)
 class Held:
     """The hold was taken now or before."""
+
+    ample: bool = field(default=False, compare=False)
+    """It was taken now, and every limit had room for several more of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,8 @@ RENEW_AT_ONCE: Final = 64
 """The most holds that one script renews. Redis does nothing else meanwhile, and with the embedded
 store the whole process does nothing else."""
 _GIVE_BACK_DELAYS_S: Final = (0.0, 0.2, 0.5, 1.0, 2.0)
+_HELD: Final = Held()
+_AMPLE: Final = Held(ample=True)
 _HOLD, _EXTEND, _RENEW = answers("hold"), answers("extend"), answers("renew")
 _SETTLE, _RELEASE, _SWEEP = answers("settle"), answers("release"), answers("sweep")
 
@@ -141,7 +143,7 @@ class Ledger:
         if type(reply) is int:
             if reply % 2:
                 self._sweep_soon(scopes[0].tenant)
-            return Held()
+            return _AMPLE if reply & 16 else _HELD
         if reply[0] == b"unpriced":
             return Unpriced(scopes[reply[1]])
         if reply[0] == b"unlimited":

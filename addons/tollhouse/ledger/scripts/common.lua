@@ -27,6 +27,8 @@ local DAY_MS, HOUR_MS = 86400000, 3600000
 local SILENCE_MS = 30000
 -- After a silence, a hold whose deadline fell into it has this long to be renewed.
 local GRACE_MS = 60000
+-- A hold for which there is room so many times is no reason to refuse the next call while it is not settled yet.
+local AMPLE = 8
 -- How long an id is kept that held and cost nothing but a request.
 local FREE_MS = 2 * HOUR_MS
 
@@ -194,8 +196,10 @@ local function change(deltas, open)
   end
 end
 
--- Appends to `short` every limit of scope `i` that `take` does not fit into, by what `taken` says of each.
+-- Appends to `short` every limit of scope `i` that `take` does not fit into, by what `taken` says of each. True if it fits into
+-- each limit AMPLE times.
 local function check(short, i, scope, taken, take, mine)
+  local ample = true
   for n = 1, scope.n do
     local unit, limit = scope.units[n], scope.amounts[n]
     if limit and scope.granted then limit = limit + granted_in(scope, n, mine) end
@@ -204,8 +208,11 @@ local function check(short, i, scope, taken, take, mine)
       short[#short + 1] = scope.names[n]
       short[#short + 1] = fmt('%.0f', limit)
       short[#short + 1] = fmt('%.0f', math.max(limit - taken[n], 0))
+    elseif limit and taken[n] and taken[n] + AMPLE * take[unit] > limit then
+      ample = false
     end
   end
+  return ample
 end
 
 local SUM_DAYS = 400

@@ -1,7 +1,7 @@
 -- ARGV: id, lifetime ms, nano-usd, tokens, requests, scopes, carried, then "unpriced" if nobody knows what it will cost, then
 -- the limits of each scope of the kind `session`, in their order.
--- An integer, twice the code and 1 more if a hold is overdue: it is held now, or was already (one number, because a client
--- reads that faster than two). {-code, now, overdue, [scope, "UNIT WINDOW", limit, left] ...}: every limit that does not fit;
+-- An integer, twice the code, 1 more if a hold is overdue, and 16 more if there was room for AMPLE such holds: it is held now, or
+-- was already (one number, because a client reads that faster than two). {-code, now, overdue, [scope, "UNIT WINDOW", limit, left] ...}: every limit that does not fit;
 -- nothing was changed. A hold of no request is a place: only limits of calls at the same time are asked. {code}: it is swept or has ended. {"unlimited", scope}: the project has no limits record.
 -- {"unpriced", scope}: this scope's limits are in money.
 local SESSION_MS = '604800000'
@@ -22,6 +22,7 @@ local take = {at = now, tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]),
 local mine = periods(now)
 local scopes, short = {}, {-found, now, late}
 local unpriced, next_session, begun = ARGV[8] == 'unpriced', 9, nil
+local ample = true
 for i = FIRST_SCOPE, #KEYS do
   local session = ARGV[next_session] and string.find(KEYS[i], ':scope:session:', 1, true) and ARGV[next_session]
   if session then next_session = next_session + 1 end
@@ -39,7 +40,7 @@ for i = FIRST_SCOPE, #KEYS do
       asked = {}
       for n = 1, scope.n do asked[n] = scope.units[n] == UNITS.concurrent and taken[n] or nil end
     end
-    check(short, i, scope, asked, take, mine)
+    ample = check(short, i, scope, asked, take, mine) and ample
     local new = session and not call('HGET', KEYS[i], 'limits')
     if new then
       begun = fmt('%.0f begun -', mine.day)
@@ -68,4 +69,4 @@ for _, entry in ipairs(scopes) do
 end
 call('HSET', KEYS[2], id, hold_text({take}, ARGV[6], ARGV[7]))
 call('ZADD', KEYS[3], fmt('%.0f', now + tonumber(ARGV[2])), id)
-return found * 2 + late
+return found * 2 + late + (ample and 16 or 0)
