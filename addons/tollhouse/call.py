@@ -156,11 +156,15 @@ class Arrival(NamedTuple):
     def begin(cls, head: RequestHead, trace_header: str = "", session_header: str = "") -> Arrival:
         """``trace_header`` (lower case) names the trace; without it ``traceparent`` does.
         ``session_header`` (lower case) names the session; without it `SESSION_HEADERS` do."""
-        trace_id = (head.get(trace_header) or head.get("traceparent") or "")[:256]
-        # The line and its record are UTF-8.
-        trace_id = trace_id.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        session = _session(head, session_header)
+        trace_id = head.decide(_trace_id, head, trace_header)
+        session = head.decide(_session, head, session_header)
         return cls(head, new_call_id(), time.monotonic(), time.time(), trace_id, session)
+
+
+def _trace_id(head: RequestHead, first: str) -> str:
+    found = (head.get(first) or head.get("traceparent") or "")[:256]
+    # The line and its record are UTF-8.
+    return found.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _session(head: RequestHead, first: str) -> str:

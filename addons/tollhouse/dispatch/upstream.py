@@ -15,9 +15,10 @@ import logging
 import ssl
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import chain
 from typing import Final
 
@@ -161,7 +162,7 @@ class Upstream:
         )
         if not is_target(path_and_query):
             raise ValueError("the path cannot be sent byte for byte")
-        out = self._headers(outgoing.headers)
+        out = [*_left(tuple(outgoing.headers), self._dropped)]
         if upgrade is not None:
             out += upgrade.headers
         now = datetime.fromtimestamp(self._wall_clock(), UTC)
@@ -271,22 +272,6 @@ class Upstream:
         attempt gets another one."""
         return self._tokens is not None and self._tokens.refused(lease.secret, token)
 
-    def _headers(self, headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-        out = []
-        named = ""
-        for pair in headers:
-            name = pair[0].lower()
-            if name not in self._dropped:
-                out.append(pair)
-            elif name == "connection":
-                named += pair[1] + ","
-        out = without_named(out, named)
-        # `request_head` can write bytes that are no UTF-8 and no other surrogates. An AWS signature is made before that.
-        if not (text := "".join(chain.from_iterable(out))).isascii() and not _spelled(text):
-            raise ValueError("the request's head cannot be sent as it is")
-        out.append(("accept-encoding", "identity"))
-        return out
-
     def _route(self, provider: Provider, host: str) -> _Route:
         # The resolver finds the provider by the host's name. Of another provider the guard would judge by the wrong rules.
         if self._catalog.by_host(host) != provider:
@@ -385,6 +370,26 @@ def _sent(round_trip: RoundTrip) -> Sent:
     if round_trip.unread:
         return "unread"
     return "stale" if round_trip.stale else "maybe"
+
+
+@lru_cache(maxsize=64)
+def _left(
+    headers: tuple[tuple[str, str], ...], dropped: frozenset[str]
+) -> tuple[tuple[str, str], ...]:
+    """What is sent of a request's headers. A connection repeats them with each call. Raises ValueError for what can't be sent."""
+    out = []
+    named = ""
+    for pair in headers:
+        name = pair[0].lower()
+        if name not in dropped:
+            out.append(pair)
+        elif name == "connection":
+            named += pair[1] + ","
+    out = without_named(out, named)
+    # `request_head` can write bytes that are no UTF-8 and no other surrogates. An AWS signature is made before that.
+    if not (text := "".join(chain.from_iterable(out))).isascii() and not _spelled(text):
+        raise ValueError("the request's head cannot be sent as it is")
+    return (*out, ("accept-encoding", "identity"))
 
 
 def _timeout(connect_s: float, answer_s: float) -> aiohttp.ClientTimeout:

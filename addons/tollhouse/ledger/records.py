@@ -3,6 +3,7 @@ a sweep, and the names of its sums. Each is bounded, for some of it is what a cl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Final
@@ -64,6 +65,10 @@ def _text(value: object) -> str:
         return str(value)
     if value is None:
         return "null"
+    if type(value) is float and math.isfinite(value):
+        return repr(value)
+    if type(value) is bool:
+        return "true" if value else "false"
     return compact_json(value).decode()
 
 
