@@ -24,7 +24,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -39,16 +39,19 @@ ROWS: Final = {
     "hold": "Redis holds",
     "send": "key, proof, a connection, TLS -> request is at the provider",
     "provider": "the provider",
-    "answer": "answer is in, TLS, metering -> settle is asked",
-    "settle": "Redis settles",
-    "out": "TLS -> last bytes are at the client",
+    "answer": "answer is in, TLS, metering, TLS -> last bytes are at the client",
 }
+BEHIND: Final = {
+    "charge": "answer is in, TLS, metering, the charge, the line -> settle is asked",
+    "settle": "Redis settles",
+}
+"""No client waits for these two where no limit is near."""
 INSIDE: Final = {
     "identified": "bytes in, TLS, head, gates, the flow for the hooks",
     "body": "the body",
     "hold": "what was changed, estimate, models, limits -> hold is asked",
     "head": "answer is in -> its head is known",
-    "settle": "metering, the line, the head to the client -> settle is asked",
+    "settle": "metering, the answer to the client, the charge, the line -> settle is asked",
 }
 
 
@@ -65,6 +68,13 @@ class Taps:
 
     def __init__(self) -> None:
         self.seen: list[Passing] = []
+
+    async def settled(self) -> None:
+        """Until Redis has answered twice, a second at most."""
+        for _ in range(1_000):
+            if sum((one.place, one.direction) == ("redis", "back") for one in self.seen) >= 2:
+                return
+            await asyncio.sleep(0.001)
 
     def wire(self, place: str, target: int) -> Wire:
         return Wire(
@@ -83,22 +93,13 @@ def stretches(seen: Sequence[Passing]) -> dict[str, float] | None:
         return None
     # A new connection says more before: the request is what was sent last, the answer what came behind it.
     sent, came = at("provider", "out")[-1], at("provider", "back")[-1]
-    moments = [
-        at("client", "out")[0],
-        asked[0],
-        told[0],
-        sent,
-        came,
-        asked[1],
-        told[1],
-        at("client", "back")[-1],
-    ]
-    if moments != sorted(moments):
+    moments = [at("client", "out")[0], asked[0], told[0], sent, came, at("client", "back")[-1]]
+    if moments != sorted(moments) or asked[1] < came:
         return None
-    return {
-        name: later - sooner
-        for name, sooner, later in zip(ROWS, moments, moments[1:], strict=False)
+    found = {
+        name: later - sooner for name, (sooner, later) in zip(ROWS, pairwise(moments), strict=True)
     }
+    return found | {"charge": asked[1] - came, "settle": told[1] - asked[1]}
 
 
 class Bench:
@@ -136,6 +137,7 @@ class Bench:
                     await onward.drop()
                 taps.seen.clear()
                 await tunnel.call(load.body(stream=False))
+                await taps.settled()
                 # The first calls warm up.
                 if number >= 20 and (parts := stretches(taps.seen)) is not None:
                     found.append(Measured(taps.seen[0].at, parts))
@@ -187,7 +189,7 @@ def _inside(measured: Sequence[Measured], moments: Sequence[tuple[str, float]]) 
         found["body"].append(marks["body"] - marks["identified"])
         found["hold"].append(ends["hold"] - marks["body"])
         found["head"].append(marks["head"] - ends["answer"])
-        found["settle"].append(ends["settle"] - marks["head"])
+        found["settle"].append(ends["answer"] + parts["charge"] - marks["head"])
     return {name: _quantiles(each) for name, each in found.items() if each}
 
 
@@ -198,8 +200,9 @@ def _quantiles(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def _parts(measured: Sequence[Measured]) -> dict[str, Any]:
-    rows = {name: _quantiles([one.parts[name] for one in measured]) for name in ROWS}
-    return rows | {"whole": _quantiles([sum(one.parts.values()) for one in measured])}
+    rows = {name: _quantiles([one.parts[name] for one in measured]) for name in (*ROWS, *BEHIND)}
+    whole = [sum(one.parts[name] for name in ROWS) for one in measured]
+    return rows | {"whole": _quantiles(whole)}
 
 
 def run(size: Size, calls: int, rate: float) -> dict[str, Any]:
@@ -227,7 +230,7 @@ def run(size: Size, calls: int, rate: float) -> dict[str, Any]:
 
 def _show(found: dict[str, Any], rate: float) -> None:
     print(f"{'microseconds of a call':66}{'p50':>8}{'p99':>8}   new connection: p50")
-    for name, what in {**ROWS, "whole": "the whole call"}.items():
+    for name, what in {**ROWS, "whole": "the whole call", **BEHIND}.items():
         row, new = found["kept"][name], found["new"][name]
         print(f"{what:66}{row['p50']:8.0f}{row['p99']:8.0f}{new['p50']:12.0f}")
     print(f"\nthe hop of a relay, which each of them has in it: {found['hop_us']:.0f}\n")

@@ -86,7 +86,15 @@ def test_timeline() -> None:
     """Each stretch of a call, the hooks' parts, and what slow calls waited for."""
     found = json.loads(bench("bench.timeline", "--tiny", "--json").stdout)
     assert min(found["calls"].values()) > 0
-    assert found["kept"].keys() == found["new"].keys() == {*timeline.ROWS, "whole"}
+    assert (
+        found["kept"].keys()
+        == found["new"].keys()
+        == {
+            *timeline.ROWS,
+            *timeline.BEHIND,
+            "whole",
+        }
+    )
     assert found["inside"].keys() == timeline.INSIDE.keys()
     # The stretches of a call follow one another.
     assert all(row["p50"] > 0 for row in found["kept"].values())
