@@ -224,6 +224,12 @@ class GatedLedger(Ledger):
     asked: int = 0
     near: bool = True
     """Some limit has not much more room than a hold takes."""
+    told: Callable[[], object] | None = None
+
+    def tell(self) -> None:
+        """The settle is written to Redis."""
+        assert self.told is not None
+        self.told()
 
     async def hold(self, *arguments: Any, **options: Any) -> Any:
         if self.held is not None:
@@ -233,6 +239,7 @@ class GatedLedger(Ledger):
 
     async def settle(self, *arguments: Any, **options: Any) -> LedgerAnswer:
         self.asked += 1
+        self.told = options["told"]
         if self.settled is not None:
             await self.settled.wait()
         if self.fault is not None:
@@ -539,19 +546,67 @@ async def test_a_client_that_has_its_answer_finds_its_budget_settled(world: Worl
     assert world.wire.headers["content-length"] == str(len(COUNTED))
 
 
-async def test_far_from_any_limit_a_client_does_not_wait_for_the_settling(world: World) -> None:
-    """An answer in one write goes out first. The call is under way until Redis has answered."""
+async def test_far_from_any_limit_a_client_does_not_wait_for_redis_to_answer(world: World) -> None:
+    """Redis is told before the client has its answer. The call is under way until Redis has answered."""
     world.ledger.near, world.ledger.settled = False, asyncio.Event()
     task = world.begin()
     await turns()
-    assert world.exchange.finished
-    assert world.wire.written_at_end == 0
     assert world.ledger.asked == 1
+    assert not world.exchange.answered
+    world.ledger.tell()
+    assert world.exchange.finished
     assert (world.lines(), world.journey.under_way) == ([], {world.exchange})
     assert not await world.journey.drained(0)
+    # It had to be told again.
+    world.ledger.tell()
     world.ledger.settled.set()
     await task
     await world.ended()
+    assert await world.used() == (USED, 1)
+
+
+async def test_near_a_limit_nobody_asks_when_redis_is_told(world: World) -> None:
+    world.ledger.settled = asyncio.Event()
+    task = world.begin()
+    await turns()
+    assert (world.ledger.asked, world.ledger.told) == (1, None)
+    world.ledger.settled.set()
+    await task
+    await world.ended()
+
+
+@pytest.mark.parametrize("far", [False, True], ids=["near a limit", "far from any"])
+async def test_a_hold_that_has_grown_is_settled_before_the_answer(world: World, far: bool) -> None:
+    """As one that its fallback or a repeat has made larger: it is not the one that had so much room."""
+    world.ledger.near, world.provider.script = not far, silent
+    task = world.begin()
+    await turns()
+    [hold] = world.purse.held.values()
+    assert hold.settles_late is far
+    hold.amount = replace(hold.amount, nano_usd=hold.amount.nano_usd + 1)
+    assert not hold.settles_late
+    hold.amount, hold.unheld = hold.first, True
+    assert not hold.settles_late
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["before it is told", "while it settles"])
+async def test_a_second_sigterm_while_redis_settles(world: World, told: bool) -> None:
+    """What the call costs is on disk at once, and it has its line."""
+    world.ledger.near, world.ledger.settled = False, asyncio.Event()
+    task = world.begin()
+    await turns()
+    if told:
+        world.ledger.tell()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert world.exchange.answered is told
+    assert [line["charged_by"] for line in world.lines()] == ["usage"]
+    world.ledger.settled.set()
+    await world.purse.retry()
     assert await world.used() == (USED, 1)
 
 

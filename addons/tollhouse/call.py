@@ -78,19 +78,24 @@ class RequestHead:
     """The first value of each name. A call asks for twenty headers, and a walk through all of them takes
     longer each time than to make this once."""
 
-    _decided: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
+    _decided: dict[object, Any] = field(init=False, repr=False, compare=False)
+    """By rule, what it gave. `decide` alone writes it; the heads that `repeated` makes share it."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_first", dict(reversed(self.headers)))
+        object.__setattr__(self, "_decided", {})
 
     def repeated(self, headers: Headers) -> RequestHead:
         """The head of a later request of the same connection, which is the same but for its ``content-length``."""
-        return replace(self, headers=headers)
+        later = replace(self, headers=headers)
+        object.__setattr__(later, "_decided", self._decided)
+        return later
 
     def decide[**P, T](self, rule: Callable[P, T], *of: P.args, **more: P.kwargs) -> T:
         """What ``rule`` gives for this head, by the head alone and by what never changes while the gateway runs. It is asked
-        once for all requests of a connection that have the same head but for its ``content-length``; what it raises is
-        raised each time. No rule may be asked about who calls, what he may do or what he pays: that may change."""
+        once for all requests of a connection that have the same head but for its ``content-length``, so always with the same
+        arguments; what it raises is raised each time. No rule may be asked about who calls, what he may do or what he pays:
+        that may change."""
         found = self._decided.get(rule, _UNDECIDED)
         if found is _UNDECIDED:
             found = self._decided[rule] = rule(*of, **more)

@@ -154,22 +154,28 @@ class Journey:
 
     @classmethod
     async def _end(cls, trip: Trip, rest: Rest | None) -> None:
-        """The settling, the line and the last bytes. A client that has them may call again at once: it finds its budget settled,
-        or, where the last bytes are one write and go first, so much room in it that this call is not missed."""
-        first = trip.in_nobodys_way
-        waiting = cls._begun(trip, rest) if first else None
+        """The settling, the line and the last bytes. A client that has them may call again at once: it finds its budget settled.
+        Where no limit is near, last bytes that are one write go out as soon as Redis is told, before it has answered."""
+        waiting: Coroutine[Any, Any, None] | None = None
+        written = False
+
+        def write() -> None:
+            nonlocal waiting, written
+            if not written:
+                written, waiting = True, cls._write_rest(trip, rest)
+
         try:
-            await trip.conclude()
-            if not first:
-                waiting = cls._begun(trip, rest)
+            await trip.conclude(write)
+            write()
             if waiting is not None:
                 await cls._give(trip, waiting)
         finally:
+            written = True
             if waiting is not None:
                 waiting.close()
 
     @staticmethod
-    def _begun(trip: Trip, rest: Rest | None) -> Coroutine[Any, Any, None] | None:
+    def _write_rest(trip: Trip, rest: Rest | None) -> Coroutine[Any, Any, None] | None:
         """The last bytes, where one write is enough for them; else what has to be waited for, which has not begun."""
         try:
             return rest() if rest is not None else None
@@ -227,7 +233,7 @@ class Journey:
 
     async def _judge_again(self, exchange: Exchange) -> None:
         try:
-            arrival = Arrival.begin(exchange.head)
+            arrival = Arrival.begin(exchange.head, self._trace_header, self._session_header)
             await check_identity(self.gates, arrival, exchange, self._judged_within_s)
         except Refused as refusal:
             if refusal.denial.code == "internal":

@@ -34,8 +34,8 @@ from tollhouse.outcome import End, Outcome
 log = logging.getLogger(__name__)
 
 Rest = Callable[[], Coroutine[Any, Any, None] | None]
-"""Writes the last bytes of an answer, once the call is concluded. It is a plain function where
-nothing has to be waited for."""
+"""Writes the last bytes of an answer. It is a plain function where nothing has to be waited for; else what it gives is awaited
+once the call is concluded."""
 
 
 class Gate(Protocol):
@@ -203,20 +203,9 @@ class Trip:
         made = self.delivery.attempts if self.delivery is not None else 0
         return (("x-tollhouse-attempts", str(made)),) if made else ()
 
-    @property
-    def in_nobodys_way(self) -> bool:
-        """Nobody misses what is held for it while it is not settled, and nothing that it has made is still to be noted."""
-        hold = self._purse.held.get(self.id)
-        return (
-            hold is not None
-            and hold.in_nobodys_way
-            and (
-                not self.notes_objects or self.passing is None or self.passing.created == self.noted
-            )
-        )
-
-    async def conclude(self) -> None:
-        """The charge, the settle and the line. No fault in here leaves a hold behind."""
+    async def conclude(self, told: Callable[[], object]) -> None:
+        """The charge, the settle and the line. No fault in here leaves a hold behind. Where no limit is near, ``told`` is called
+        once Redis is told what the call cost."""
         try:
             outcome, charged, charged_by = self._judged()
         except Exception:
@@ -244,17 +233,18 @@ class Trip:
         )
         record = self._book.record(concluded)
         entry = self._book.begin(record, concluded)
-        settled = self.id in self._purse.held
+        hold = self._purse.held.get(self.id)
+        created = outcome.created if outcome is not None and self.notes_objects else ()
         try:
-            settle = self._purse.settle(self.id, charged, record)
-            created = outcome.created if outcome is not None and self.notes_objects else ()
             if created != self.noted:
                 # Both are told in one write.
+                settle = self._purse.settle(self.id, charged, record)
                 await asyncio.gather(settle, self.note_objects(created))
             else:
-                await settle
+                late = hold is not None and hold.settles_late
+                await self._purse.settle(self.id, charged, record, told if late else None)
         finally:
-            self._book.end(entry, settled=settled)
+            self._book.end(entry, settled=hold is not None)
 
     async def note_objects(self, created: tuple[str, ...]) -> None:
         """Called before the client knows what the provider keeps from now on."""

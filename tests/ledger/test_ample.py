@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from redis.asyncio import Redis
 from tests.ledger.clock import RedisClock
@@ -37,7 +39,9 @@ async def test_there_is_room_for_eight_in_each_limit(
     await ledger.set_limits(PROJECT, parse_limits(["1000 usd/month"]))
     limits = ["1000 usd/month"] if scope is PROJECT else []
     await ledger.set_limits(scope, parse_limits([*limits, f"{9 * each} {unit}"]))
-    assert [await ample(ledger, f"c{n}", scopes) for n in range(9)] == [True, True, *[False] * 7]
+    # Each call at the same time is one that may be followed by seven more.
+    second = unit != "concurrent"
+    assert [await ample(ledger, f"c{n}", scopes) for n in range(9)] == [True, second, *[False] * 7]
     assert isinstance(await ledger.hold("c9", scopes, CALL), Short)
     # What was settled for less makes room again.
     await ledger.settle("c0", scopes, NOTHING, record={})
@@ -74,6 +78,8 @@ async def test_an_overdue_hold_is_swept_all_the_same(
     await ledger.hold("dead", scopes, CALL, deadline_s=1.0)
     await clock.add(5.0)
     assert await ample(ledger, "c1", scopes)
-    assert await ledger.sweep("acme") in (0, 1)
-    [state] = await ledger.show([PROJECT])
-    assert [(row.used, row.held) for row in state.limits] == [(CALL.nano_usd, CALL.nano_usd)]
+    async with asyncio.timeout(30):
+        while True:
+            [state] = await ledger.show([PROJECT])
+            if [(row.used, row.held) for row in state.limits] == [(CALL.nano_usd, CALL.nano_usd)]:
+                break

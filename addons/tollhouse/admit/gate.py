@@ -50,12 +50,12 @@ class Aim:
     async def __call__(self, addressed: Addressed, exchange: object) -> Aimed:
         head = addressed.arrival.head
         path, query, credentials = head.decide(
-            aimed_at, head, addressed.provider, addressed.host, addressed.raw_path
+            _aimed_at, head, addressed.provider, addressed.host, addressed.raw_path
         )
         return Aimed(addressed, path, query, credentials)
 
 
-def aimed_at(
+def _aimed_at(
     head: RequestHead, provider: Provider, host: str, raw_path: str
 ) -> tuple[str, str, tuple[str, ...]]:
     """The path and the query that will be sent, and the credentials that stood in the query. Raises `Refused`."""
@@ -87,18 +87,17 @@ class Identify:
     def __init__(self, identifier: Identifier, ours: frozenset[str]) -> None:
         """``ours`` are the names of our own headers, in lower case."""
         self._identifier = identifier
-        self._shown = identifier.shown
         self._ours = ours
 
     async def __call__(self, aimed: Aimed, exchange: object) -> Identified:
         head = aimed.addressed.arrival.head
-        shown = head.decide(self._shown, head, aimed.credentials)
-        headers = head.decide(_left, head.headers, aimed.addressed.provider, self._ours)
+        shown = head.decide(self._identifier.shown, head, aimed.credentials)
+        headers = head.decide(_stripped, head.headers, aimed.addressed.provider, self._ours)
         identity, user, remembered = await self._identifier.identify(shown)
         return Identified(aimed, headers, identity, user, remembered)
 
 
-def _left(headers: Headers, provider: Provider, ours: frozenset[str]) -> Headers:
+def _stripped(headers: Headers, provider: Provider, ours: frozenset[str]) -> Headers:
     return tuple(strip(headers, provider, ours))
 
 

@@ -60,8 +60,8 @@ class CallHold:
         return self.growth is not None
 
     @property
-    def in_nobodys_way(self) -> bool:
-        """The next call is not refused for what is held for this one: no limit was near, and the hold has not grown since."""
+    def settles_late(self) -> bool:
+        """It may be settled behind the answer: no limit was near, and the hold has not grown since."""
         return self.ample and self.amount is self.first and not self.unheld
 
     async def covers(self, seen: int) -> Denial | None:

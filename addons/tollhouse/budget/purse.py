@@ -273,10 +273,16 @@ class Purse:
         except Exception:
             log.exception("call %s can't be charged by its usage now", pending.call_id)
 
-    async def settle(self, call_id: str, charged: Amount, record: Mapping[str, object]) -> None:
-        """End the hold with what `charge` decided; safe to call again. Raises nothing: what Redis can't be told now is on
-        disk when this returns, and told by `retry`; if the hold is swept before, it is charged in full and corrected
-        then."""
+    async def settle(
+        self,
+        call_id: str,
+        charged: Amount,
+        record: Mapping[str, object],
+        told: Callable[[], object] | None = None,
+    ) -> None:
+        """End the hold with what `charge` decided; safe to call again. ``told`` is called once Redis is told. Raises nothing: what
+        Redis can't be told now is on disk when this returns, and told by `retry`; if the hold is swept before, it is charged in
+        full and corrected then."""
         hold = self.held.pop(call_id, None)
         if hold is None:
             await self.place.leave(call_id)
@@ -286,7 +292,7 @@ class Purse:
         unheld = self._fail_open is not None and self._fail_open.ended(call_id)
         ending = SpoolRecord(call_id, hold.scopes, charged, texts(record))
         try:
-            fault = await self._tell(ending)
+            fault = await self._tell(ending, told)
             if fault is None:
                 self._spool.done(call_id)
             else:
@@ -357,7 +363,9 @@ class Purse:
                 _not_settled(call_id, fault)
             self.unsettled.pop(call_id, None)
 
-    async def _tell(self, ending: SpoolRecord) -> Exception | None:
+    async def _tell(
+        self, ending: SpoolRecord, told: Callable[[], object] | None = None
+    ) -> Exception | None:
         """Why it can't be told, now or later; None: it was. Raises `LedgerUnavailable`."""
         try:
             if ending.kind == "begun":
@@ -373,6 +381,7 @@ class Purse:
                     ending.charged,
                     record=ending.record,
                     tried_at=ending.tried_at,
+                    told=told,
                 )
                 if answer == "forgotten" and (ending.charged.nano_usd or ending.charged.tokens):
                     log.error(

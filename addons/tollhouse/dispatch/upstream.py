@@ -162,7 +162,7 @@ class Upstream:
         )
         if not is_target(path_and_query):
             raise ValueError("the path cannot be sent byte for byte")
-        out = [*_left(tuple(outgoing.headers), self._dropped)]
+        out = [*_headers_sent(tuple(outgoing.headers), self._dropped)]
         if upgrade is not None:
             out += upgrade.headers
         now = datetime.fromtimestamp(self._wall_clock(), UTC)
@@ -373,7 +373,7 @@ def _sent(round_trip: RoundTrip) -> Sent:
 
 
 @lru_cache(maxsize=64)
-def _left(
+def _headers_sent(
     headers: tuple[tuple[str, str], ...], dropped: frozenset[str]
 ) -> tuple[tuple[str, str], ...]:
     """What is sent of a request's headers. A connection repeats them with each call. Raises ValueError for what can't be sent."""

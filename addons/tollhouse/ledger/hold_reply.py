@@ -18,7 +18,8 @@ class Held:
     """The hold was taken now or before."""
 
     ample: bool = field(default=False, compare=False)
-    """It was taken now, and every limit had room for several more of it."""
+    """It was taken now, and would have fitted into every limit eight times; of calls at the same time an eighth at most
+    were under way. It makes no answer another one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from tollhouse.ledger.names import Scope, ScopeKind
 from tollhouse.ledger.report import LimitState, ScopeState, SumsBy, UsageRow
 from tollhouse.ledger.store.client import LedgerUnavailable, load_script, persist, translated
 from tollhouse.ledger.store.cluster_pipeline import ClusterPipeline, open_pipeline
-from tollhouse.ledger.store.pipeline import Prefix
+from tollhouse.ledger.store.pipeline import Prefix, Told
 from tollhouse.ledger.streams import Streams
 from tollhouse.ledger.transitions import Answer, answers
 
@@ -194,6 +194,7 @@ class Ledger:
         *,
         record: Mapping[str, str],
         tried_at: float | None = None,
+        told: Told | None = None,
     ) -> Answer:
         """Charges ``amount`` in place of the hold. The hold's windows are filled in their order,
         each up to the amount that was held there; the rest goes to the last window. ``record`` (the
@@ -201,11 +202,11 @@ class Ledger:
         ``settled_by``, and the sums of the day grow. The record's ``provider``, ``model`` and
         ``identity`` name the sums by model and token.
 
-        ``tried_at`` is when the settle was first tried, in seconds since the epoch, if that was not
-        just now. The answer is ``hold`` (the usual one), ``late`` (it corrects the charge of a
-        sweep), ``no_hold`` (the hold is unknown: lost in a failover), ``duplicate`` (the call had
-        ended before) or ``forgotten`` (it may have ended before). With the last two nothing was
-        done; see `transitions.Need`."""
+        ``told`` is called once the command is written to Redis. ``tried_at`` is when the settle was
+        first tried, in seconds since the epoch, if that was not just now. The answer is ``hold``
+        (the usual one), ``late`` (it corrects the charge of a sweep), ``no_hold`` (the hold is
+        unknown: lost in a failover), ``duplicate`` (the call had ended before) or ``forgotten`` (it
+        may have ended before). With the last two nothing was done; see `transitions.Need`."""
         prefix, scope_names = self._prefix("settle", scopes)
         model, token, session = records.sums_of(scopes, record, amount.nano_usd or amount.tokens)
         tried = "" if tried_at is None else str(int(tried_at * 1000))
@@ -220,7 +221,8 @@ class Ledger:
             session,
             tried,
         ]
-        return _SETTLE[await self._pipeline.run(prefix, [*head, *records.flat(record)])]
+        arguments = [*head, *records.flat(record)]
+        return _SETTLE[await self._pipeline.run(prefix, arguments, told)]
 
     async def settled(self, tenant: str, call_id: str) -> bool:
         """Whether the call has ended by its own settle, and not by a sweep. Raises `LedgerUnavailable`."""

@@ -168,7 +168,7 @@ class Http1:
             raw = self._next_head()
             if raw is None:
                 return False
-            head, road = self._heads.read(raw)
+            head, request = self._heads.read(raw)
         except Defect as defect:
             self.head_since = None
             self._begin(_NO_HEAD, self._maker.head(_NO_HEAD), defect.denial)
@@ -176,7 +176,7 @@ class Http1:
         if head.method == "CONNECT" and self._tunnels:
             self._open_tunnel(head)
             return False
-        self._begin(head, road)
+        self._begin(head, request)
         return True
 
     def _next_head(self) -> bytes | None:
@@ -203,13 +203,13 @@ class Http1:
             if exchange.buffered > READ_AHEAD:
                 self._connection.pause(exchange)
 
-    def _begin(self, head: Http1Head, road: RequestHead, defect: Denial | None = None) -> None:
+    def _begin(self, head: Http1Head, request: RequestHead, defect: Denial | None = None) -> None:
         self._head = head
         # Behind a head that can't be read nobody knows where the next request begins.
         self._last = defect is not None
         self._chunked = False
         exchange = Exchange(
-            road,
+            request,
             self,
             defect,
             least_body_bytes_s=self._connection.bounds.least_body_bytes_s,

@@ -42,23 +42,23 @@ class RepeatedHead:
         self._last, self._before, self._behind = None, b"", b""
 
     def _again(
-        self, raw: bytes, head: Http1Head, road: RequestHead
+        self, raw: bytes, head: Http1Head, request: RequestHead
     ) -> tuple[Http1Head, RequestHead] | None:
         before, behind = self._before, self._behind
         if not raw.startswith(before):
             return None
         if not behind:
-            return (head, road) if len(raw) == len(before) else None
+            return (head, request) if len(raw) == len(before) else None
         digits = raw[len(before) : len(raw) - len(behind)]
         if not digits or not raw.endswith(behind) or not LENGTH.fullmatch(digits.decode("latin-1")):
             return None
         size = int(digits)
         if size != head.size:
-            headers = with_length(head.headers, str(size))
+            headers = _with_length(head.headers, str(size))
             head = head._replace(headers=headers, size=size)
-            road = road.repeated(headers)
-            self._last = head, road
-        return head, road
+            request = request.repeated(headers)
+            self._last = head, request
+        return head, request
 
     def _keep(self, raw: bytes, made: tuple[Http1Head, RequestHead]) -> None:
         self.forget()
@@ -73,5 +73,5 @@ class RepeatedHead:
         self._last = made
 
 
-def with_length(headers: tuple[tuple[str, str], ...], length: str) -> tuple[tuple[str, str], ...]:
+def _with_length(headers: tuple[tuple[str, str], ...], length: str) -> tuple[tuple[str, str], ...]:
     return tuple([(k, length) if k == "content-length" else (k, v) for k, v in headers])

@@ -58,7 +58,7 @@ class HeadFinder:
         end = data.find(b"\r\n\r\n", since, self._max_bytes + 4)
         if end < 0 and len(data) > self._max_bytes:
             raise Defect(Denial("headers_too_large", f"The limit is {self._max_bytes} bytes."))
-        if not _plain(data, end + 2) and UNSAFE_HEAD.search(
+        if (end < 0 or not _plain(data, end + 2)) and UNSAFE_HEAD.search(
             data, since if end < 0 else 0, len(data) if end < 0 else end + 2
         ):
             raise bad("The head has a bare CR or LF, a NUL or a folded line.")

@@ -27,7 +27,8 @@ local DAY_MS, HOUR_MS = 86400000, 3600000
 local SILENCE_MS = 30000
 -- After a silence, a hold whose deadline fell into it has this long to be renewed.
 local GRACE_MS = 60000
--- A hold for which there is room so many times is no reason to refuse the next call while it is not settled yet.
+-- A limit has ample room for a hold that would fit into it so many times. Of calls at the same time so many times those that are
+-- under way fit: others may begin while this one lasts.
 local AMPLE = 8
 -- How long an id is kept that held and cost nothing but a request.
 local FREE_MS = 2 * HOUR_MS
@@ -196,8 +197,8 @@ local function change(deltas, open)
   end
 end
 
--- Appends to `short` every limit of scope `i` that `take` does not fit into, by what `taken` says of each. True if it fits into
--- each limit AMPLE times.
+-- Appends to `short` every limit of scope `i` that `take` does not fit into, by what `taken` says of each. True if each limit has
+-- ample room for it.
 local function check(short, i, scope, taken, take, mine)
   local ample = true
   for n = 1, scope.n do
@@ -208,8 +209,9 @@ local function check(short, i, scope, taken, take, mine)
       short[#short + 1] = scope.names[n]
       short[#short + 1] = fmt('%.0f', limit)
       short[#short + 1] = fmt('%.0f', math.max(limit - taken[n], 0))
-    elseif limit and taken[n] and taken[n] + AMPLE * take[unit] > limit then
-      ample = false
+    elseif limit and taken[n] then
+      local others = unit == UNITS.concurrent and AMPLE * taken[n] or taken[n]
+      if others + AMPLE * take[unit] > limit then ample = false end
     end
   end
   return ample

@@ -1,7 +1,7 @@
 -- ARGV: id, lifetime ms, nano-usd, tokens, requests, scopes, carried, then "unpriced" if nobody knows what it will cost, then
 -- the limits of each scope of the kind `session`, in their order.
--- An integer, twice the code, 1 more if a hold is overdue, and 16 more if there was room for AMPLE such holds: it is held now, or
--- was already (one number, because a client reads that faster than two). {-code, now, overdue, [scope, "UNIT WINDOW", limit, left] ...}: every limit that does not fit;
+-- An integer, twice the code, 1 more if a hold is overdue, and 16 more if every limit had ample room for it: it is held now, or was
+-- already (one number, because a client reads that faster than two). {-code, now, overdue, [scope, "UNIT WINDOW", limit, left] ...}: every limit that does not fit;
 -- nothing was changed. A hold of no request is a place: only limits of calls at the same time are asked. {code}: it is swept or has ended. {"unlimited", scope}: the project has no limits record.
 -- {"unpriced", scope}: this scope's limits are in money.
 local SESSION_MS = '604800000'

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from tollhouse.ledger.store.client import LedgerUnavailable, translated, unavailable
 from tollhouse.ledger.store.cluster import COPY_WITHIN_MS, ClusterRedis, Node, ask, not_copied
-from tollhouse.ledger.store.pipeline import Entry, Pipeline, Prefix
+from tollhouse.ledger.store.pipeline import Entry, Pipeline, Prefix, Told
 
 COPIED: Final = frozenset({"alert_fire", "change_token", "limits", "rotate", "settle"})
 """Scripts that count as done when one replica has them, if there is a replica. Their writes must
@@ -46,7 +46,8 @@ class Lane(Pipeline):
         waiting = {entry[2]: _quiet_future() for entry in batch if entry[1].name in COPIED}
         outer = {inner: future for future, inner in waiting.items()}
         inside = [
-            (command, script, waiting.get(future, future)) for command, script, future in batch
+            (command, script, waiting.get(future, future), told)
+            for command, script, future, told in batch
         ]
         unknown = await super()._round(connection, inside)
         await connection.send_command("WAIT", 1, COPY_WITHIN_MS)
@@ -61,7 +62,10 @@ class Lane(Pipeline):
                 future.set_exception(error)
             else:
                 future.set_result(inner.result())
-        return [(command, script, outer.get(future, future)) for command, script, future in unknown]
+        return [
+            (command, script, outer.get(future, future), told)
+            for command, script, future, told in unknown
+        ]
 
 
 def _quiet_future() -> asyncio.Future[Any]:
@@ -80,7 +84,7 @@ class ClusterPipeline:
         self._lanes: dict[Node, Lane] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def run(self, prefix: Prefix, arguments: Sequence[str]) -> Any:
+    async def run(self, prefix: Prefix, arguments: Sequence[str], told: Told | None = None) -> Any:
         """The script's reply. Raises `LedgerUnavailable` within the client's ``timeout_s``. If the
         caller is cancelled, a command that was sent still takes effect."""
         command = prefix.command(arguments)
@@ -93,7 +97,7 @@ class ClusterPipeline:
                     node, "EVAL", prefix.script.text, len(prefix.keys), *prefix.keys, *arguments
                 )
             try:
-                return await self._lane(node).submit(command, prefix.script)
+                return await self._lane(node).submit(command, prefix.script, told)
             except LedgerUnavailable as error:
                 # Redis's own answer names the node to go to.
                 raise (

@@ -8,7 +8,7 @@ share one write and one wait.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -23,8 +23,10 @@ MAX_BATCHES: Final = 8
 """Batches under way at once. A command that comes meanwhile waits for the next batch."""
 MAX_BATCH: Final = 256
 
-Entry = tuple[bytes, Script, "asyncio.Future[Any]"]
-"""A packed command, its script, and the future of its reply."""
+Told = Callable[[], object]
+"""It is called in the turn of the loop behind that in which a command was written to Redis; twice if it had to be repeated."""
+Entry = tuple[bytes, Script, "asyncio.Future[Any]", Told | None]
+"""A packed command, its script, the future of its reply, and what is called when it is written."""
 
 
 _SIZES: Final = tuple(f"\r\n${size}\r\n" for size in range(2048))
@@ -81,16 +83,18 @@ class Pipeline:
         timeout_s: float | None = self._pool.connection_kwargs.get("socket_timeout")
         return timeout_s
 
-    async def run(self, prefix: Prefix, arguments: Sequence[str]) -> Any:
+    async def run(self, prefix: Prefix, arguments: Sequence[str], told: Told | None = None) -> Any:
         """The script's reply. Raises `LedgerUnavailable`. If the caller is cancelled, a command
         that was sent still takes effect."""
-        return await self.submit(prefix.command(arguments), prefix.script)
+        return await self.submit(prefix.command(arguments), prefix.script, told)
 
-    def submit(self, command: bytes, script: Script) -> asyncio.Future[Any]:
+    def submit(
+        self, command: bytes, script: Script, told: Told | None = None
+    ) -> asyncio.Future[Any]:
         """Sends a packed EVALSHA of ``script`` together with the other commands of this tick."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        self._waiting.append((command, script, future))
+        self._waiting.append((command, script, future, told))
         if not self._scheduled and len(self._under_way) < MAX_BATCHES:
             self._scheduled = True
             loop.call_soon(self._flush)
@@ -161,7 +165,7 @@ class Pipeline:
                     for script in {entry[1] for entry in unknown}:
                         await connection.send_command("SCRIPT", "LOAD", script.text)
                         await connection.read_response()
-                    for _, script, future in await self._round(connection, unknown):
+                    for _, script, future, _ in await self._round(connection, unknown):
                         _settle(
                             future,
                             unavailable(NoScriptError(f"{script.name} was loaded and is gone")),
@@ -178,6 +182,9 @@ class Pipeline:
         """Sends all commands and reads all replies. Gives the entries whose script Redis does not
         know."""
         await connection.send_packed_command([entry[0] for entry in batch], check_health=False)
+        for entry in batch:
+            if entry[3] is not None:
+                asyncio.get_running_loop().call_soon(entry[3])
         unknown: list[Entry] = []
         for entry in batch:
             try:
@@ -201,5 +208,5 @@ def _settle(future: asyncio.Future[Any], error: Exception) -> None:
 
 
 def _fail(batch: list[Entry], error: BaseException) -> None:
-    for _, _, future in batch:
+    for _, _, future, _ in batch:
         _settle(future, unavailable(error))
