@@ -48,6 +48,7 @@ class Masters(Ledger):
         *,
         record: Mapping[str, str],
         tried_at: float | None = None,
+        told: object = None,
     ) -> Answer:
         self.asked.append(scopes[0].tenant)
         if scopes[0].tenant in self.away:

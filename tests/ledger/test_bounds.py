@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ from redis.asyncio import Redis
 from tests.ledger.clock import RedisClock
 
 from tollhouse.call import Amount
+from tollhouse.compact_json import compact_json
 from tollhouse.ledger.ledger import Ledger, Scope
 from tollhouse.ledger.limits import parse_limits
-from tollhouse.ledger.records import FIELD_BYTES, RECORD_BYTES, bounded
+from tollhouse.ledger.records import FIELD_BYTES, RECORD_BYTES, bounded, texts
 from tollhouse.ledger.store.client import connect
 
 PROJECT = Scope("project", "acme", "proj_123")
@@ -36,6 +38,21 @@ FIELDS = {
     **{f"a_field_of_the_line_{n:02}": "12345.6" for n in range(20)},
 }
 """A line whose client sent as much as it could everywhere."""
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(None, True, False, 0, -7, 10**30, 12.3, 0.1, 1e-7, 1e300, float("nan"), "", "a\u00fc"),
+        *([], {}, [{"outcome": "200", "ms": 3.5}], {"input": 14}),
+    ],
+    ids=repr,
+)
+def test_what_is_no_text_is_kept_as_json(value: object) -> None:
+    """A reader of the stream has the value that the line has."""
+    [kept] = texts({"x": value}).values()
+    line = compact_json({"x": value})
+    assert {"x": kept if isinstance(value, str) else json.loads(kept)} == json.loads(line)
 
 
 def test_a_record_is_bounded() -> None:

@@ -7,9 +7,18 @@ import time
 from types import FrameType
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tollhouse.listen.mitm.head import parse_http1, parse_http2
-from tollhouse.listen.request_head import MAX_HEADERS, Defect, Http1Head, parse_head
+from tollhouse.listen.request_head import (
+    MAX_HEADERS,
+    UNSAFE_HEAD,
+    Defect,
+    HeadFinder,
+    Http1Head,
+    parse_head,
+)
 
 H2 = [(b":method", b"GET"), (b":scheme", b"https"), (b":path", b"/"), (b":authority", b"x")]
 
@@ -158,3 +167,19 @@ def test_a_long_line_that_is_no_header(line: bytes) -> None:
     with pytest.raises(Defect):
         parse_head(b"GET / HTTP/1.1\r\n" + line + b"\r\n")
     assert time.process_time() - since < 0.5
+
+
+@given(
+    st.lists(
+        st.sampled_from([b"\r\n", b"\r", b"\n", b"\0", b" ", b"\t", b"a: b", b"x"]), max_size=12
+    )
+)
+def test_what_no_head_may_have_is_found_wherever_it_stands(pieces: list[bytes]) -> None:
+    """The quick look at a whole head lets nothing through that the search would find."""
+    data = b"GET / HTTP/1.1\r\n" + b"".join(pieces) + b"\r\n\r\n"
+    end = data.find(b"\r\n\r\n") + 2
+    if UNSAFE_HEAD.search(data, 0, end):
+        with pytest.raises(Defect):
+            HeadFinder(65_536).end(bytearray(data))
+    else:
+        assert HeadFinder(65_536).end(bytearray(data)) == end

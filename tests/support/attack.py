@@ -97,10 +97,10 @@ class Attacked:
     # What must be true afterwards.
 
     def lines(self, count: int) -> list[dict[str, Any]]:
-        """The test's lines: exactly ``count``, when no call is under way any more."""
+        """The test's lines in the order in which their calls began: exactly ``count``, when no call is under way any more."""
         self._until(lambda: len(self.inside.lines()) - self.seen >= count)
         self.settle()
-        found = self.inside.lines()[self.seen :]
+        found = sorted(self.inside.lines()[self.seen :], key=lambda line: str(line["ts"]))
         assert len(found) == count, found
         return found
 
