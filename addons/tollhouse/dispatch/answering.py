@@ -41,8 +41,8 @@ _LATE: Final = 65_536
 
 
 class Piece(NamedTuple):
-    """A part of the answer. ``whole``: with it the client has the whole answer and may call again at once, so that where a
-    limit is near everything is settled before it goes out. ``last``: nothing comes behind it."""
+    """A part of the answer. ``whole``: with it the client has the whole answer and may call again at once, so that
+    Redis is told before it goes out, and near a limit has answered. ``last``: nothing comes behind it."""
 
     data: bytes
     whole: bool
