@@ -9,6 +9,7 @@ http1              HTTP/1 with a client
 http1_connection   the connection as HTTP/1 uses it, and the heads of its requests
 answer_head        the heads of its answers
 request_head       its heads, parsed strictly
+repeated_head      the head that a connection sends again with each call
 chunks             its bodies
 doors              what is asked of the gateway: tunnels, handshakes, owners of exchanges
 tunnel             judges CONNECT and TLS handshakes
