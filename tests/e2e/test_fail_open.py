@@ -39,6 +39,8 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     """One gateway with the switch on, whose Redis keeps what it has; its token is proven."""
     with open_fleet(tmp_path, 1, append_only=True, settings=SWITCH) as made:
         assert [answer.status_code for answer in made.call(BODY, 1)] == [200]
+        # Redis has answered by then: what a test stops is not in the middle of this call's settling.
+        until(lambda: len(made.lines()) >= 1, "its line is there")
         made.standin.clear()
         yield made
 
