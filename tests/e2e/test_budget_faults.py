@@ -86,6 +86,7 @@ def test_a_killed_gateway_tells_its_spool_at_its_next_start(tmp_path: Path) -> N
         fleet.redis.stop()
         gate.open()
         assert len(served(load.result())) == 10
+        until(lambda: fleet.spooled() == 10, "all are on disk")
         gateway.kill()
         log = fleet.spool().with_name("spool.sqlite3-wal")
         with log.open("ab") as torn:
