@@ -625,20 +625,6 @@ async def test_a_last_write_that_fails_keeps_nothing_from_being_settled(
     assert await world.used() == (USED, 1)
 
 
-async def test_a_gateway_that_is_killed_softly_while_redis_settles(world: World) -> None:
-    """The second SIGTERM cancels the call. What it costs is on disk, and it has its line."""
-    world.ledger.near, world.ledger.settled = False, asyncio.Event()
-    task = world.begin()
-    await turns()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert [line["charged_by"] for line in world.lines()] == ["usage"]
-    world.ledger.settled.set()
-    await world.purse.retry()
-    assert await world.used() == (USED, 1)
-
-
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
 async def test_an_answer_without_a_body(world: World, method: str, status: int) -> None:
     """It is whole with its head, which waits for the settling."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from redis.asyncio import Redis
 from tests.ledger.clock import RedisClock
 
 from tollhouse.call import NOTHING, Amount
@@ -69,9 +68,7 @@ async def test_a_hold_that_was_taken_before_is_not_looked_at_again(ledger: Ledge
     assert not await ample(ledger, "c1", scopes)
 
 
-async def test_an_overdue_hold_is_swept_all_the_same(
-    ledger: Ledger, clock: RedisClock, redis: Redis
-) -> None:
+async def test_an_overdue_hold_is_swept_all_the_same(ledger: Ledger, clock: RedisClock) -> None:
     """Both are said in one number."""
     await ledger.set_limits(PROJECT, parse_limits(["1000 usd/month"]))
     scopes = (TENANT, PROJECT, TOKEN)

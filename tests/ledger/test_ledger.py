@@ -939,6 +939,26 @@ async def test_what_nobody_waits_for_is_not_sent_when_redis_is_back(
     await redis.aclose()
 
 
+async def test_it_is_told_that_a_command_is_written_while_redis_hangs(
+    redis_server: RedisServer, redis_url: str, tmp_path: Path
+) -> None:
+    """A caller need not wait for the reply, and what is not written yet is not told of."""
+    redis = connect(redis_url, tmp_path)
+    pipeline = Pipeline(redis)
+    prefix = Prefix(load_script("overdue"), script_keys("acme", ()))
+    await pipeline.run(prefix, ["1"])
+    redis_server.pause()
+    told = asyncio.Event()
+    reply = pipeline.submit(prefix.command(["1"]), prefix.script, told.set)
+    assert not told.is_set()
+    await asyncio.wait_for(told.wait(), 30)
+    assert not reply.done()
+    redis_server.resume()
+    await reply
+    await pipeline.close()
+    await redis.aclose()
+
+
 async def test_a_cancelled_hold_is_given_back(ledger: Ledger) -> None:
     """The client went away while the hold was on its way: nothing stays held for it."""
     await limit(ledger, "10 usd/day")
