@@ -131,15 +131,17 @@ class Road:
         return subprocess.run(command, env=variables, capture_output=True, timeout=60, check=True)
 
     def lines(self) -> list[dict[str, Any]]:
-        return self.gateway.lines()[self._seen :]
+        """By when each call came: a line may be behind that of a later call which had nothing to settle."""
+        return sorted(self.gateway.lines()[self._seen :], key=lambda line: str(line["ts"]))
 
     def fresh(self) -> None:
         """Its lines are those from here on."""
         self._seen = len(self.gateway.lines())
 
     def wait_lines(self, count: int, timeout: float = 60.0) -> list[dict[str, Any]]:
-        """The lines once there are ``count`` of this road. Each has the published schema."""
-        lines = self.gateway.wait_lines(self._seen + count, timeout)[self._seen :]
+        """`lines` once there are ``count``. Each has the published schema."""
+        self.gateway.wait_lines(self._seen + count, timeout)
+        lines = self.lines()
         for line in lines:
             check_line(line)
         return lines

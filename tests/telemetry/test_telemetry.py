@@ -179,3 +179,10 @@ def test_what_a_collector_says_is_one_line() -> None:
     """Of an answer that is no HTTP: no line of the log's own, and no command to a terminal."""
     with answering(b"EVIL \x1b[31m\r\n") as (endpoint, _):
         assert try_out(endpoint).isprintable()
+
+
+def test_a_time_that_is_over_before_a_request() -> None:
+    """The exporter asks once more with no time left: that says nothing of the collector, and none is asked."""
+    with answering(b"HTTP/1.1 200 OK\r\n\r\n") as (endpoint, asked):
+        assert try_out(endpoint, 0.0) == "it took no request in time"
+    assert asked == []

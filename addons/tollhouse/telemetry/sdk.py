@@ -94,7 +94,12 @@ class _Session(requests.Session):
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """The time-out is that of the whole request."""
-        seconds = float(kwargs.get("timeout") or _TRY_S)
+        timeout = kwargs.get("timeout")
+        seconds = _TRY_S if timeout is None else float(timeout)
+        if seconds <= 0:
+            # The exporter tries again when its time is over. Why its last try failed stands.
+            self._state.why = self._state.why or "it took no request in time"
+            raise requests.ConnectTimeout(self._state.why)
         with Deadline(seconds) as deadline:
             try:
                 asked = {**kwargs, "stream": True, "allow_redirects": False}
