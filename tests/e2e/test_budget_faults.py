@@ -57,7 +57,7 @@ def test_calls_that_end_while_redis_is_away_are_charged_when_it_is_back(tmp_path
         gate.open()
         answers = load.result()
         assert [answer.status_code for answer in answers] == [200] * 30
-        assert fleet.spooled() == 30
+        until(lambda: fleet.spooled() == 30, "all are on disk")
         refused = fleet.call(BODY, 3)
         assert {(one.status_code, one.headers["x-tollhouse-reason"]) for one in refused} == {
             (503, "ledger_unavailable")
@@ -221,7 +221,7 @@ def test_a_late_settle_corrects_what_was_swept(tmp_path: Path) -> None:
         fleet.redis.stop()
         gate.open()
         assert served(load.result()).total() == 10
-        assert (fleet.spooled(0), fleet.spooled(1)) == (5, 5)
+        until(lambda: (fleet.spooled(0), fleet.spooled(1)) == (5, 5), "all are on disk")
         dying.kill()
         fleet.redis.start()
         until(lambda: fleet.spooled(1) == 0, "the other's are told")
