@@ -610,6 +610,24 @@ async def test_a_second_sigterm_while_redis_settles(world: World, told: bool) ->
     assert await world.used() == (USED, 1)
 
 
+async def test_a_second_sigterm_before_the_call_is_settled(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While Redis is told that its usage comes later, or what one before it used: it is charged all the same."""
+
+    async def hang(*_: object) -> bool:
+        return bool(await forever())
+
+    monkeypatch.setattr(world.purse, "keep", hang)
+    task = world.begin()
+    await turns()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [line["charged_by"] for line in world.lines()] == ["usage"]
+    assert (world.purse.held, await world.used()) == ({}, (USED, 1))
+
+
 async def test_a_last_write_that_fails_keeps_nothing_from_being_settled(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -213,12 +213,14 @@ class Trip:
             hold = self._purse.held.get(self.id)
             outcome = Outcome(End.WHOLE, self.status)
             charged, charged_by = (hold.amount, "hold") if hold is not None else (NOTHING, "none")
-        if outcome is not None and outcome.seen is not None:
-            requested = known(self.stage).requested
-            if requested is not None and requested.pending is not None:
-                await self._purse.seen(requested.pending, outcome.seen)
-        if outcome is not None and await self._purse.keep(self.id, outcome):
-            charged, charged_by = Amount(requests=1), "later"
+        cut: asyncio.CancelledError | None = None
+        if outcome is not None:
+            try:
+                if await self._usage_comes_later(outcome):
+                    charged, charged_by = Amount(requests=1), "later"
+            except asyncio.CancelledError as error:
+                # A gateway that ends at once. The call is charged all the same, and its line is written.
+                cut = error
         concluded = Concluded(
             self.stage,
             self.status,
@@ -245,6 +247,15 @@ class Trip:
                 await self._purse.settle(self.id, charged, record, told if late else None)
         finally:
             self._book.end(entry, settled=hold is not None)
+        if cut is not None:
+            raise cut
+
+    async def _usage_comes_later(self, outcome: Outcome) -> bool:
+        """Whether the hold stays until then. An earlier call whose usage this answer had is charged before."""
+        requested = known(self.stage).requested
+        if outcome.seen is not None and requested is not None and requested.pending is not None:
+            await self._purse.seen(requested.pending, outcome.seen)
+        return await self._purse.keep(self.id, outcome)
 
     async def note_objects(self, created: tuple[str, ...]) -> None:
         """Called before the client knows what the provider keeps from now on."""

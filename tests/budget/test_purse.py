@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -12,10 +13,14 @@ from tests.ledger.clock import RedisClock
 from tests.support.redis_server import RedisServer
 from tests.support.values import replace
 
+from tollhouse.book import Book
+from tollhouse.budget.afterwards import Afterwards
+from tollhouse.budget.charges import Charges
 from tollhouse.budget.hold import scopes_of
 from tollhouse.budget.purse import Purse
 from tollhouse.call import NOTHING, Amount, Covered, Requested
 from tollhouse.denial import Denial, Refused, error_headers
+from tollhouse.families.meters import Later
 from tollhouse.families.operation import Operation
 from tollhouse.ledger import names
 from tollhouse.ledger.hold_reply import Short
@@ -470,6 +475,30 @@ async def test_a_job_that_does_not_fit(purse: Purse, ledger: Ledger) -> None:
     assert "may cost up to 5 USD" in denial.message
     assert denial.message.endswith("Ask for a higher limit or a grant.")
     assert await state(ledger) == {"4 usd/day": (0, 0)}
+
+
+async def test_a_call_that_ends_while_redis_is_told_that_its_usage_comes_later(
+    redis_server: RedisServer, redis_url: str, tmp_path: Path
+) -> None:
+    """It is still held, and so it can be charged."""
+    ledger = Ledger(connect(f"{redis_url}?socket_timeout=60", tmp_path))
+    charges, book = Charges(PRICES), Book(tmp_path / "calls.jsonl")
+    afterwards = Afterwards(ledger, charges, book)
+    purse = Purse(ledger, PRICES, Spool(tmp_path), afterwards=afterwards)
+    await limit_to(ledger, "10 usd/day")
+    covered = await held(purse, a_call())
+    outcome = Outcome(End.WHOLE, 200, metered=True, later=Later("resp_1", "/v1/resp_1", ""))
+    redis_server.pause()
+    keeping = asyncio.ensure_future(purse.keep(covered.requested.admitted.id, outcome))
+    await asyncio.sleep(0)
+    keeping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await keeping
+    redis_server.resume()
+    assert list(purse.held) == [covered.requested.admitted.id]
+    assert await purse.keep(covered.requested.admitted.id, outcome)
+    assert not purse.held
+    await ledger.close()
 
 
 async def test_no_repeat_at_worst_while_redis_is_away(

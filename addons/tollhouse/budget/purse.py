@@ -256,10 +256,11 @@ class Purse:
             log.error("call %s can't wait for its usage (%s): its hold is charged", call_id, error)
         except Exception:
             log.exception("call %s can't wait for its usage: its hold is charged", call_id)
+        finally:
+            if not kept:
+                self.held[call_id] = hold
         if kept:
             self._spool.done(call_id)
-        else:
-            self.held[call_id] = hold
         return kept
 
     async def seen(self, pending: Pending, seen: LateUsage) -> None:
