@@ -6,6 +6,7 @@ import asyncio
 import gc
 import socket
 import ssl
+import sys
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from functools import partial
 
 import pytest
 from tests.listen.client import BOUNDS, Owner, Played, connected, say_ok, until
+from tests.support.clock import Clock
 
 from tollhouse.call import ListenerKind, RequestHead
 from tollhouse.listen.client_connection import ClientConnection
@@ -23,7 +25,7 @@ from tollhouse.listen.mitm import GateMaster
 from tollhouse.listen.sockets import ListenerParts, Listeners
 from tollhouse.loop import eager_task_factory
 from tollhouse.trust.ca import CertificateAuthority
-from tollhouse.trust.leaf import LeafStore
+from tollhouse.trust.leaf import LeafStore, server_context
 
 HOST = "api.openai.com"
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -47,6 +49,37 @@ async def test_many_requests_in_one_piece() -> None:
             await asyncio.sleep(0)
     assert end.result().count(b"HTTP/1.1 403 ") == 201
     assert max(answered.count(turn) for turn in answered) <= 2
+
+
+async def test_an_idle_connection_keeps_nothing_of_its_last_request() -> None:
+    """The listeners look after theirs, once a second."""
+    clock, played = Clock(), Played(say_ok)
+    parts = ListenerParts(
+        GateMaster([played]), played, played, BOUNDS, 100, partial(server_context, ()), clock=clock
+    )
+    listeners = Listeners(parts)
+    address = await listeners.open("base_url", "127.0.0.1", tls=False)
+    reader, writer = await asyncio.open_connection(*address)
+    try:
+        for _ in range(2):
+            writer.write(GET)
+            await reader.readuntil(b"ok")
+        head = played.exchanges[0].head
+        assert played.exchanges[1].head is head
+        played.exchanges.clear()
+        kept = sys.getrefcount(head)
+        clock.advance(6)
+        async with asyncio.timeout(60):
+            while sys.getrefcount(head) == kept:  # noqa: ASYNC110 - the sweep has a time of its own
+                await asyncio.sleep(0.05)
+        writer.write(GET)
+        await reader.readuntil(b"ok")
+        assert played.exchanges[0].head == head
+        assert played.exchanges[0].head is not head
+    finally:
+        writer.close()
+        await listeners.close()
+        await listeners.close_connections()
 
 
 @dataclass
