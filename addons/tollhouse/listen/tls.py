@@ -159,6 +159,9 @@ class TlsStream:
         try:
             while part := self._tls.read(_READ):
                 parts.append(part)
+                if not self._in.pending:
+                    # Each record was taken whole. To ask OpenSSL costs an exception, with each request.
+                    return parts[0] if len(parts) == 1 else b"".join(parts)
             self.ended = True
         except ssl.SSLWantReadError:
             pass
