@@ -217,6 +217,24 @@ async def test_it_becomes_the_charge_after_48_hours(world: World, clock: RedisCl
     assert await world.money() == (160_000, 0)
 
 
+@pytest.mark.parametrize(("hours", "told"), [(1, False), (22, False), (25, True), (47, True)])
+async def test_a_call_that_was_charged_is_not_charged_again(
+    world: World, clock: RedisClock, caplog: pytest.LogCaptureFixture, hours: int, told: bool
+) -> None:
+    """Redis had kept it without our hearing of that, so its hold was charged. It forgets ended calls after a day."""
+    world.now = clock.now
+    pending = await world.waiting()
+    await world.ledger.settle(pending.call_id, scopes_of_pending(pending), HELD, record={})
+    await clock.add(hours * 3600)
+    # Each end of a call makes Redis forget those of more than a day ago.
+    another = await world.held()
+    await world.ledger.release(another.id, another.scopes)
+    await world.afterwards.settle(pending, USED)
+    assert await world.money() == (HELD.nano_usd, 0)
+    assert (world.lines(), await world.afterwards.waiting("acme")) == ([], [])
+    assert (f"call {pending.call_id} is not charged now" in caplog.text) is told
+
+
 async def test_a_renewal_keeps_the_48_hours(world: World, clock: RedisClock) -> None:
     """The deadline is that of the beginning, whenever it is renewed; a hold that was moved back gets it again."""
     pending = await world.waiting()

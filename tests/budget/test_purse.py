@@ -22,6 +22,7 @@ from tollhouse.call import NOTHING, Amount, Covered, Requested
 from tollhouse.denial import Denial, Refused, error_headers
 from tollhouse.families.meters import Later
 from tollhouse.families.operation import Operation
+from tollhouse.families.units import Charge, Units
 from tollhouse.ledger import names
 from tollhouse.ledger.hold_reply import Short
 from tollhouse.ledger.ledger import Ledger, Scope
@@ -29,7 +30,7 @@ from tollhouse.ledger.limits import parse_limit
 from tollhouse.ledger.names import session_scope
 from tollhouse.ledger.spool import Spool
 from tollhouse.ledger.store.client import connect
-from tollhouse.outcome import End, Outcome
+from tollhouse.outcome import End, LateUsage, Outcome
 from tollhouse.parties import Project
 
 CLAMPED = Project("proj_1", "acme", on_shortfall="clamp")
@@ -480,24 +481,32 @@ async def test_a_job_that_does_not_fit(purse: Purse, ledger: Ledger) -> None:
 async def test_a_call_that_ends_while_redis_is_told_that_its_usage_comes_later(
     redis_server: RedisServer, redis_url: str, tmp_path: Path
 ) -> None:
-    """It is still held, and so it can be charged."""
+    """Redis keeps it, and we do not hear of that: it is still held here, and charged once, whatever is seen later."""
     ledger = Ledger(connect(f"{redis_url}?socket_timeout=60", tmp_path))
-    charges, book = Charges(PRICES), Book(tmp_path / "calls.jsonl")
-    afterwards = Afterwards(ledger, charges, book)
+    lines = tmp_path / "calls.jsonl"
+    afterwards = Afterwards(ledger, Charges(PRICES), Book(lines))
     purse = Purse(ledger, PRICES, Spool(tmp_path), afterwards=afterwards)
     await limit_to(ledger, "10 usd/day")
     covered = await held(purse, a_call())
-    outcome = Outcome(End.WHOLE, 200, metered=True, later=Later("resp_1", "/v1/resp_1", ""))
+    call_id = covered.requested.admitted.id
+    later = Later("resp_1", "/v1/responses/resp_1", "")
     redis_server.pause()
-    keeping = asyncio.ensure_future(purse.keep(covered.requested.admitted.id, outcome))
-    await asyncio.sleep(0)
+    outcome = Outcome(End.WHOLE, 200, metered=True, later=later)
+    keeping = asyncio.ensure_future(purse.keep(call_id, outcome))
+    for _ in range(20):  # It is written to Redis within these turns of the loop.
+        await asyncio.sleep(0)
     keeping.cancel()
     with pytest.raises(asyncio.CancelledError):
         await keeping
+    assert list(purse.held) == [call_id]
     redis_server.resume()
-    assert list(purse.held) == [covered.requested.admitted.id]
-    assert await purse.keep(covered.requested.admitted.id, outcome)
-    assert not purse.held
+    async with asyncio.timeout(60):
+        while (pending := await afterwards.find("acme", "openai", "resp_1")) is None:  # noqa: ASYNC110 - until Redis has read it
+            await asyncio.sleep(0)
+    await purse.settle(call_id, USED, {})
+    await afterwards.settle(pending, LateUsage((Charge("priced", Units(input=5, requests=1)),)))
+    assert await state(ledger) == {"10 usd/day": (USED.nano_usd, 0)}
+    assert (lines.read_bytes(), await afterwards.waiting("acme")) == (b"", [])
     await ledger.close()
 
 

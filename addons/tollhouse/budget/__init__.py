@@ -7,6 +7,7 @@ hold         what is held for one call under way
 charges      how much is held, and how much is charged, by which rule
 quoting      the prices of what a call used
 afterwards   calls whose usage comes later
+forgotten    calls of which Redis can't say whether they were charged
 poller       who asks providers for it
 cross_check  whether a deployment answers as the model that the configuration says
 growth       the holds of streams without an output cap

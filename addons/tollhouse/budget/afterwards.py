@@ -18,6 +18,7 @@ from typing import ClassVar, Final
 
 from tollhouse.book import Book, late_record
 from tollhouse.budget.charges import Charges
+from tollhouse.budget.forgotten import tell_forgotten
 from tollhouse.budget.hold import CallHold
 from tollhouse.call import Amount, Pending, Requested
 from tollhouse.clipped import clipped
@@ -112,15 +113,21 @@ class Afterwards:
         return [field.decode("utf-8", "replace") for field in found]
 
     async def settle(self, pending: Pending, seen: LateUsage) -> None:
-        """Charges the call, and writes its line. Nothing happens if it has been charged before. A
-        call whose usage stands elsewhere waits on, for that."""
+        """Charges the call, and writes its line. Nothing happens if it has been charged before: also where Redis had kept
+        it without our hearing of that, so that its hold was charged. A call whose usage stands elsewhere waits on, for that."""
         if seen.later is not None and await self._wait_for(seen.later, pending):
             return
         charged, charged_by = self._charges.late(pending, seen)
         record = late_record(pending, seen.charges, charged, charged_by)
         answer = await self._ledger.settle(
-            pending.call_id, scopes_of_pending(pending), charged, record=texts(record)
+            pending.call_id,
+            scopes_of_pending(pending),
+            charged,
+            record=texts(record),
+            tried_at=pending.since,
         )
+        if answer == "forgotten":
+            tell_forgotten(pending.call_id, charged, str(record["cost_usd"]))
         if answer not in ("duplicate", "forgotten"):
             self._book.write(record)
         await self.forget(pending)

@@ -15,6 +15,7 @@ from tollhouse.budget.afterwards import Afterwards
 from tollhouse.budget.charges import Charges, fixed_hold, starts_job
 from tollhouse.budget.enlarging import CLAMP_TRIES, Enlarging, as_sent, never
 from tollhouse.budget.fail_open import FailOpen
+from tollhouse.budget.forgotten import tell_forgotten
 from tollhouse.budget.growth import Growth, Interruptible
 from tollhouse.budget.hold import CallHold
 from tollhouse.budget.place import Place
@@ -264,11 +265,15 @@ class Purse:
         return kept
 
     async def seen(self, pending: Pending, seen: LateUsage) -> None:
-        """The usage of an earlier call has come. Raises nothing: it can be seen again."""
-        if self._afterwards is None:
-            return
+        """The usage of an earlier call has come. Raises nothing: it can be seen again. It goes on where this is cancelled: Redis
+        may have been told, and then only this can write the line."""
+        if self._afterwards is not None:
+            await asyncio.shield(self._settle_seen(self._afterwards, pending, seen))
+
+    @staticmethod
+    async def _settle_seen(afterwards: Afterwards, pending: Pending, seen: LateUsage) -> None:
         try:
-            await self._afterwards.settle(pending, seen)
+            await afterwards.settle(pending, seen)
         except LedgerUnavailable as error:
             log.warning("call %s is charged later (%s)", pending.call_id, error)
         except Exception:
@@ -384,14 +389,9 @@ class Purse:
                     tried_at=ending.tried_at,
                     told=told,
                 )
-                if answer == "forgotten" and (ending.charged.nano_usd or ending.charged.tokens):
-                    log.error(
-                        "call %s is not charged now: it ended about a day ago or earlier, and Redis, which forgets ended calls "
-                        "after 24 hours, can't say whether it was charged then. Its cost was %s USD; if the stream of its "
-                        "tenant's calls has no record of it, count it by hand",
-                        ending.call_id,
-                        ending.record.get("cost_usd", "?"),
-                    )
+                if answer == "forgotten":
+                    cost_usd = ending.record.get("cost_usd", "?")
+                    tell_forgotten(ending.call_id, ending.charged, cost_usd)
         except LedgerUnavailable:
             raise
         except Exception as fault:
