@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.attack import BODY, begin, post
 from tests.support.inproc import open_inside
+from tests.support.lines import lines_of
 from tests.support.redis_server import RedisServer, free_port
+from tollhouse.call import Covered
 from tollhouse.cannot_start import CANNOT_START, GatewayError
 from tollhouse.config.load import Config
 from tollhouse.demo.gateway_config import Settings
@@ -253,3 +256,34 @@ def test_it_is_not_ready_again_while_it_drains(tmp_path: Path) -> None:
         assert seen == [["stopping"]] * 200
         [line] = inside.lines()
         assert (line["charged_by"], line["reason"]) == ("usage", "")
+
+
+class _Hanging:
+    """A gate that hears nothing, behind the one that holds."""
+
+    name = "hanging"
+    gives = Covered
+
+    async def __call__(self, covered: Covered, exchange: object) -> Covered:
+        return await asyncio.get_running_loop().create_future()
+
+
+def test_a_call_that_hangs_when_the_gateway_ends(tmp_path: Path) -> None:
+    """It is cut while there are a ledger and a log: nobody could settle it behind that."""
+    with open_inside(tmp_path, {"limits": {"drain_s": 0}}) as inside:
+        journey, attacked = inside.gateway.journey, begin(inside)
+        journey.gates = (*journey.gates, _Hanging())
+        drained = journey.drained
+
+        async def briefly(seconds: float | None) -> bool:
+            return await drained(None if seconds is None else seconds / 50)
+
+        journey.drained = briefly  # type: ignore[method-assign]
+        with attacked.tunnel() as client:
+            client.send(post(BODY))
+            inside.until(lambda gateway: bool(gateway.purse.held))
+            purse = inside.gateway.purse
+            inside.do(inside.gateway.stop())
+            assert not purse.held
+    [line] = lines_of(tmp_path / "calls.jsonl")
+    assert (line["reason"], line["charged_by"], line["status"]) == ("stopped", "none", 0)

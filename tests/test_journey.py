@@ -555,7 +555,7 @@ async def test_far_from_any_limit_a_client_does_not_wait_for_redis_to_answer(wor
     assert not world.exchange.answered
     world.ledger.tell()
     assert world.exchange.finished
-    assert (world.lines(), world.journey.under_way) == ([], {world.exchange})
+    assert (world.lines(), list(world.journey.under_way)) == ([], [world.exchange])
     assert not await world.journey.drained(0)
     # It had to be told again.
     world.ledger.tell()
@@ -610,10 +610,10 @@ async def test_a_second_sigterm_while_redis_settles(world: World, told: bool) ->
     assert await world.used() == (USED, 1)
 
 
-async def test_a_second_sigterm_before_the_call_is_settled(
+async def test_a_call_that_is_cut_before_it_is_settled(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While Redis is told that its usage comes later, or what one before it used: it is charged all the same."""
+    """While Redis is told that its usage comes later: it is charged all the same."""
 
     async def hang(*_: object) -> bool:
         return bool(await forever())
@@ -621,11 +621,33 @@ async def test_a_second_sigterm_before_the_call_is_settled(
     monkeypatch.setattr(world.purse, "keep", hang)
     task = world.begin()
     await turns()
-    task.cancel()
+    assert world.journey.cut() == 1
     with pytest.raises(asyncio.CancelledError):
         await task
     assert [line["charged_by"] for line in world.lines()] == ["usage"]
     assert (world.purse.held, await world.used()) == ({}, (USED, 1))
+
+
+async def test_a_call_that_does_not_heed_that_it_is_stopped(world: World) -> None:
+    """A gate of it hangs. Once it is cut its hold is given back, and its line says that it was stopped."""
+
+    async def hang(*_: object) -> Covered:
+        await forever()
+        raise AssertionError
+
+    world.late.act = hang
+    task = world.begin()
+    await turns()
+    world.exchange.stop("the gateway is stopping")
+    await turns()
+    assert not task.done()
+    assert world.journey.cut() == 1
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    line = await world.ended()
+    assert (line["reason"], line["charged_by"], line["cost_usd"]) == ("stopped", "none", "0")
+    assert await world.used() == (0, 0)
+    assert world.journey.cut() == 0
 
 
 async def test_a_last_write_that_fails_keeps_nothing_from_being_settled(

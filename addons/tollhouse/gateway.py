@@ -130,6 +130,8 @@ log = logging.getLogger(__name__)
 
 _CUT_S = 10.0
 """How long calls that were cut may take to end: what is read on of their answers, and the settling."""
+_SETTLE_S = 5.0
+"""How long the settling may take of calls that hung."""
 
 
 class Gateway:
@@ -661,8 +663,12 @@ class Gateway:
             await asyncio.wait(tasks)
 
     async def _last_calls(self) -> None:
-        """With the upstream's connections gone they end, and are settled while there is a ledger."""
-        if not await self.journey.drained(_CUT_S):
+        """With the upstream's connections gone they end, and are settled while there is a ledger. One that hangs all the same is
+        cut: behind this nobody could settle it."""
+        if await self.journey.drained(_CUT_S):
+            return
+        log.warning("%d calls do not end; they are cut", self.journey.cut())
+        if not await self.journey.drained(_SETTLE_S):
             log.error(
                 "%d calls did not end; their holds will be charged when they expire",
                 len(self.journey.under_way),

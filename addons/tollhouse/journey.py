@@ -111,7 +111,8 @@ class Journey:
         self._lasting = Lasting()
         self._judged_within_s = judged_within_s
         self._judging: dict[Exchange, asyncio.Task[None]] = {}
-        self.under_way: set[Exchange] = set()
+        self.under_way: dict[Exchange, asyncio.Task[Any] | None] = {}
+        """The calls, each with the task that takes it along the road."""
         self._idle = asyncio.Event()
         self._idle.set()
         self.open = False
@@ -123,7 +124,7 @@ class Journey:
         if arrival.session:
             arrival = arrival._replace(session=without_tokens(arrival.session))
         trip = Trip(arrival, exchange, self._purse, self._book, self._objects, self._lasting)
-        self.under_way.add(exchange)
+        self.under_way[exchange] = asyncio.current_task()
         self._idle.clear()
         rest: Rest | None = None
         try:
@@ -145,7 +146,7 @@ class Journey:
                 if self._addons is not None:
                     await self._addons.ended(trip.id, trip.why)
             finally:
-                self.under_way.discard(exchange)
+                del self.under_way[exchange]
                 if not self.under_way:
                     self._idle.set()
                 exchange.abort()
@@ -254,6 +255,14 @@ class Journey:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+    def cut(self) -> int:
+        """Cancels what is under way, and says how many calls that are: they did not heed `Exchange.stop`. Each is still settled and
+        has its line."""
+        tasks = [task for task in self.under_way.values() if task is not None]
+        for task in tasks:
+            task.cancel()
+        return len(tasks)
 
     async def drained(self, seconds: float | None) -> bool:
         """Wait until no call is under way, at most so long; whether that is so. None: however long it takes."""
