@@ -237,6 +237,7 @@ def test_two_gateways_that_share_nothing_but_redis(tmp_path: Path) -> None:
     """Each has its own spool; one is killed, and what both let through is charged once each."""
     with open_fleet(tmp_path, 2, append_only=True, settings=SWITCH) as fleet:
         assert served(fleet.call(BODY, 2)).total() == 2
+        until(lambda: len(fleet.lines()) == 2, "they are settled")
         fleet.redis.stop()
         assert served(fleet.call(BODY, 10)).total() == 10
         fleet.gateways[1].signal(signal.SIGKILL)
@@ -270,6 +271,7 @@ def outage(shared: tuple[Inside, RedisServer]) -> Iterator[Inside]:
         lambda gateway: not gateway.readiness.reasons() and not gateway.readiness.warnings()
     )
     assert call(inside).status_code == 200
+    inside.until(lambda gateway: not gateway.journey.under_way)
     inside.standin.clear()
     server.stop()
     # The answers of the last seconds serve without asking Redis, or us.

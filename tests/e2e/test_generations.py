@@ -233,7 +233,7 @@ def test_a_reload_while_the_ledger_is_away_changes_nothing(tmp_path: Path) -> No
         assert reload.state() == reload.before
         long_call(road)
         until_nothing_is_held(road, PATIENCE_S)
-        assert len(road.lines()) == 1
+        assert len(road.wait_lines(1)) == 1
 
 
 def test_a_reload_that_is_taken_counts_as_a_whole(two: Road) -> None:

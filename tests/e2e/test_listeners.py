@@ -8,6 +8,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bench.certificate import make_certificate
@@ -76,7 +77,6 @@ def test_a_base_url_behind_tls(secured: Road, version: str) -> None:
 @pytest.mark.requires("curl")
 def test_credentials_are_asked_for_first(secured: Road) -> None:
     """proxy_auth = "required": 407 with a challenge to a CONNECT without credentials, and a line that says so."""
-    before = len(secured.lines())
     with pytest.raises(subprocess.CalledProcessError) as refused:
         secured.curl(
             "-v",
@@ -93,8 +93,9 @@ def test_credentials_are_asked_for_first(secured: Road) -> None:
     said = refused.value.stderr.decode().lower()
     assert "407 proxy authentication required" in said
     assert 'proxy-authenticate: basic realm="tollhouse"' in said
-    line = secured.wait_lines(before + 1)[-1]
-    assert (line["status"], line["reason"], line["method"]) == (407, "identity_missing", "CONNECT")
+    lines = secured.gateway.wait_until(lambda lines: any(line["status"] == 407 for line in lines))
+    [line] = [line for line in lines if line["status"] == 407]
+    assert (line["reason"], line["method"]) == ("identity_missing", "CONNECT")
 
 
 @pytest.mark.requires("curl")
@@ -102,6 +103,11 @@ def test_credentials_are_asked_for_first(secured: Road) -> None:
 def test_the_transparent_listener(secured: Road, version: str) -> None:
     """No proxy setting at all: the host is the SNI's, the identity is in the credential slot."""
     host, _, port = secured.gateway.addresses["transparent"].rpartition(":")
+
+    def calls(lines: list[dict[str, Any]]) -> int:
+        return sum(line["listener"] == "transparent" for line in lines)
+
+    before = calls(secured.lines())
     done = secured.curl(
         version,
         "--cacert",
@@ -115,7 +121,7 @@ def test_the_transparent_listener(secured: Road, version: str) -> None:
         environ={},
     )
     assert json.loads(done.stdout)["object"] == "chat.completion"
-    assert secured.lines()[-1]["listener"] == "transparent"
+    secured.gateway.wait_until(lambda lines: calls(lines) == before + 1)
 
 
 def test_a_plain_request_to_a_listener_with_tls_gets_nothing(secured: Road) -> None:

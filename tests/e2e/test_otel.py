@@ -51,11 +51,13 @@ def road(receiver: OtlpReceiver, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 def ask(road: Road, headers: dict[str, str] | None = None, **fields: Any) -> str:
-    """Makes a call. Its id."""
+    """Makes a call, whose line is there then. Its id."""
     body = {"model": "gpt-4o", "messages": [{"role": "user", "content": PROMPT}], **fields}
     with road.http() as client:
         answer = client.post(URL, json=body, headers=headers)
-    return answer.headers["x-tollhouse-call-id"]
+    call_id = answer.headers["x-tollhouse-call-id"]
+    road.gateway.wait_until(lambda lines: any(line["call_id"] == call_id for line in lines))
+    return call_id
 
 
 def span_of(receiver: OtlpReceiver, call_id: str) -> ReceivedSpan:
