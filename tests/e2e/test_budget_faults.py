@@ -86,7 +86,7 @@ def test_a_killed_gateway_tells_its_spool_at_its_next_start(tmp_path: Path) -> N
         fleet.redis.stop()
         gate.open()
         assert len(served(load.result())) == 10
-        until(lambda: fleet.spooled() == 10, "all are on disk")
+        until(lambda: fleet.spooled() == len(fleet.lines()) == 10, "all are on disk")
         gateway.kill()
         log = fleet.spool().with_name("spool.sqlite3-wal")
         with log.open("ab") as torn:
@@ -157,6 +157,7 @@ def test_a_gateway_killed_with_thirty_calls_under_way(tmp_path: Path) -> None:
         answers = load.result()
         survivors = served(answers)
         assert survivors.total() == 15
+        until(lambda: len(fleet.holds()) == 15, "the other's are settled")
         dead = set(fleet.holds())
         assert dead == mine - set(survivors)
         assert len(dead) == 15
@@ -222,6 +223,7 @@ def test_a_late_settle_corrects_what_was_swept(tmp_path: Path) -> None:
         gate.open()
         assert served(load.result()).total() == 10
         until(lambda: (fleet.spooled(0), fleet.spooled(1)) == (5, 5), "all are on disk")
+        until(lambda: len(fleet.lines()) == 10, "each has its line")
         dying.kill()
         fleet.redis.start()
         until(lambda: fleet.spooled(1) == 0, "the other's are told")
