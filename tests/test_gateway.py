@@ -273,17 +273,21 @@ def test_a_call_that_hangs_when_the_gateway_ends(tmp_path: Path) -> None:
     with open_inside(tmp_path, {"limits": {"drain_s": 0}}) as inside:
         journey, attacked = inside.gateway.journey, begin(inside)
         journey.gates = (*journey.gates, _Hanging())
-        drained = journey.drained
+        drained, cut, cuts = journey.drained, journey.cut, list[int]()
 
-        async def briefly(seconds: float | None) -> bool:
-            return await drained(None if seconds is None else seconds / 50)
+        async def at_once_before_the_cut(seconds: float | None) -> bool:
+            return await drained(seconds if cuts or seconds is None else 0)
 
-        journey.drained = briefly  # type: ignore[method-assign]
+        def noted() -> int:
+            cuts.append(cut())
+            return cuts[-1]
+
+        journey.drained, journey.cut = at_once_before_the_cut, noted  # type: ignore[method-assign]
         with attacked.tunnel() as client:
             client.send(post(BODY))
             inside.until(lambda gateway: bool(gateway.purse.held))
             purse = inside.gateway.purse
             inside.do(inside.gateway.stop())
-            assert not purse.held
+            assert (cuts, len(purse.held)) == ([1], 0)
     [line] = lines_of(tmp_path / "calls.jsonl")
     assert (line["reason"], line["charged_by"], line["status"]) == ("stopped", "none", 0)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -18,7 +20,7 @@ from tollhouse.budget.afterwards import Afterwards
 from tollhouse.budget.charges import Charges
 from tollhouse.budget.hold import scopes_of
 from tollhouse.budget.purse import Purse
-from tollhouse.call import NOTHING, Amount, Covered, Requested
+from tollhouse.call import NOTHING, Amount, Covered, Pending, Requested
 from tollhouse.denial import Denial, Refused, error_headers
 from tollhouse.families.meters import Later
 from tollhouse.families.operation import Operation
@@ -478,36 +480,84 @@ async def test_a_job_that_does_not_fit(purse: Purse, ledger: Ledger) -> None:
     assert await state(ledger) == {"4 usd/day": (0, 0)}
 
 
+LATER = Outcome(End.WHOLE, 200, metered=True, later=Later("resp_1", "/v1/responses/resp_1", ""))
+
+
+class Waited:
+    """A call that is held, whose usage comes later, and a Redis that can hang."""
+
+    def __init__(self, server: RedisServer, ledger: Ledger, directory: Path) -> None:
+        self.lines = directory / "calls.jsonl"
+        self.afterwards = Afterwards(ledger, Charges(PRICES), Book(self.lines))
+        self.purse = Purse(ledger, PRICES, Spool(directory), afterwards=self.afterwards)
+        self.call = a_call()
+        self.id = self.call.admitted.id
+        self._server = server
+
+    async def cut(self, work: Coroutine[Any, Any, object]) -> None:
+        """Cancels ``work`` when it has written to Redis, which reads that afterwards."""
+        self._server.pause()
+        task = asyncio.ensure_future(work)
+        for _ in range(20):  # It is written within these turns of the loop.
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        self._server.resume()
+
+    async def until_waiting(self, count: int) -> None:
+        async with asyncio.timeout(60):
+            while len(await self.afterwards.waiting("acme")) != count:  # noqa: ASYNC110 - until Redis has read it
+                await asyncio.sleep(0)
+
+    async def pending(self) -> Pending:
+        found = await self.afterwards.find("acme", "openai", "resp_1")
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+async def slow_ledger(redis_url: str, tmp_path: Path) -> AsyncIterator[Ledger]:
+    ledger = Ledger(connect(f"{redis_url}?socket_timeout=60", tmp_path))
+    await limit_to(ledger, "10 usd/day")
+    yield ledger
+    await ledger.close()
+
+
+@pytest.fixture
+async def waited(redis_server: RedisServer, slow_ledger: Ledger, tmp_path: Path) -> Waited:
+    made = Waited(redis_server, slow_ledger, tmp_path)
+    await held(made.purse, made.call)
+    return made
+
+
 async def test_a_call_that_ends_while_redis_is_told_that_its_usage_comes_later(
-    redis_server: RedisServer, redis_url: str, tmp_path: Path
+    waited: Waited, slow_ledger: Ledger
 ) -> None:
     """Redis keeps it, and we do not hear of that: it is still held here, and charged once, whatever is seen later."""
-    ledger = Ledger(connect(f"{redis_url}?socket_timeout=60", tmp_path))
-    lines = tmp_path / "calls.jsonl"
-    afterwards = Afterwards(ledger, Charges(PRICES), Book(lines))
-    purse = Purse(ledger, PRICES, Spool(tmp_path), afterwards=afterwards)
-    await limit_to(ledger, "10 usd/day")
-    covered = await held(purse, a_call())
-    call_id = covered.requested.admitted.id
-    later = Later("resp_1", "/v1/responses/resp_1", "")
-    redis_server.pause()
-    outcome = Outcome(End.WHOLE, 200, metered=True, later=later)
-    keeping = asyncio.ensure_future(purse.keep(call_id, outcome))
-    for _ in range(20):  # It is written to Redis within these turns of the loop.
-        await asyncio.sleep(0)
-    keeping.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await keeping
-    assert list(purse.held) == [call_id]
-    redis_server.resume()
-    async with asyncio.timeout(60):
-        while (pending := await afterwards.find("acme", "openai", "resp_1")) is None:  # noqa: ASYNC110 - until Redis has read it
-            await asyncio.sleep(0)
-    await purse.settle(call_id, USED, {})
-    await afterwards.settle(pending, LateUsage((Charge("priced", Units(input=5, requests=1)),)))
-    assert await state(ledger) == {"10 usd/day": (USED.nano_usd, 0)}
-    assert (lines.read_bytes(), await afterwards.waiting("acme")) == (b"", [])
-    await ledger.close()
+    await waited.cut(waited.purse.keep(waited.id, LATER))
+    assert list(waited.purse.held) == [waited.id]
+    await waited.until_waiting(1)
+    pending = await waited.pending()
+    await waited.purse.settle(waited.id, USED, {})
+    other = LateUsage((Charge("priced", Units(input=5, requests=1)),))
+    await waited.afterwards.settle(pending, other)
+    assert await state(slow_ledger) == {"10 usd/day": (USED.nano_usd, 0)}
+    await waited.until_waiting(0)
+    assert waited.lines.read_bytes() == b""
+
+
+async def test_what_an_earlier_call_used_has_its_line_though_nobody_waits_for_it(
+    waited: Waited, slow_ledger: Ledger
+) -> None:
+    """The call that saw it is cut while Redis settles: Redis would not let it be settled again."""
+    assert await waited.purse.keep(waited.id, LATER)
+    used = LateUsage((Charge("priced", Units(input=90, output=7, requests=1)),))
+    await waited.cut(waited.purse.seen(await waited.pending(), used))
+    await waited.until_waiting(0)
+    [line] = map(json.loads, waited.lines.read_bytes().splitlines())
+    assert (line["reason"], line["charged_by"], line["cost_usd"]) == ("later", "usage", "0.00016")
+    assert await state(slow_ledger) == {"10 usd/day": (USED.nano_usd, 0)}
 
 
 async def test_no_repeat_at_worst_while_redis_is_away(

@@ -4,7 +4,7 @@ test and all of them share the scopes, the fixtures and `state` below."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -915,48 +915,60 @@ async def test_a_tenant_whose_server_fails_does_not_keep_the_holds_of_others(
     await ledger.close()
 
 
+class Pipelined:
+    """A pipeline of a script that changes nothing."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+        self.pipeline = Pipeline(redis)
+        self.prefix = Prefix(load_script("overdue"), script_keys("acme", ()))
+
+    def submit(self, told: Callable[[], object] | None = None) -> asyncio.Future[Any]:
+        return self.pipeline.submit(self.prefix.command(["1"]), self.prefix.script, told)
+
+
+@pytest.fixture
+async def pipelined(redis_url: str, tmp_path: Path) -> AsyncIterator[Pipelined]:
+    """Its connection is open, and Redis knows the script."""
+    made = Pipelined(connect(redis_url, tmp_path))
+    await made.submit()
+    yield made
+    await made.pipeline.close()
+    await made.redis.aclose()
+
+
 async def test_what_nobody_waits_for_is_not_sent_when_redis_is_back(
-    redis_server: RedisServer, redis_url: str, tmp_path: Path
+    redis_server: RedisServer, pipelined: Pipelined
 ) -> None:
     """Callers that gave up while Redis hung leave nothing behind them, however many they were."""
-    redis = connect(redis_url, tmp_path)
-    pipeline = Pipeline(redis)
-    prefix = Prefix(load_script("overdue"), script_keys("acme", ()))
-    await pipeline.run(prefix, ["1"])
-    await redis.config_resetstat()
+    await pipelined.redis.config_resetstat()
     redis_server.pause()
     under_way = []
     for _ in range(MAX_BATCHES):
-        under_way.append(pipeline.submit(prefix.command(["1"]), prefix.script))
+        under_way.append(pipelined.submit())
         await asyncio.sleep(0)
     for _ in range(1000):
-        pipeline.submit(prefix.command(["1"]), prefix.script).cancel()
-    last = pipeline.submit(prefix.command(["1"]), prefix.script)
+        pipelined.submit().cancel()
+    last = pipelined.submit()
     redis_server.resume()
     await asyncio.gather(last, *under_way)
-    assert (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"] == MAX_BATCHES + 1
-    await pipeline.close()
-    await redis.aclose()
+    assert (await pipelined.redis.info("commandstats"))["cmdstat_evalsha"][
+        "calls"
+    ] == MAX_BATCHES + 1
 
 
 async def test_it_is_told_that_a_command_is_written_while_redis_hangs(
-    redis_server: RedisServer, redis_url: str, tmp_path: Path
+    redis_server: RedisServer, pipelined: Pipelined
 ) -> None:
     """A caller need not wait for the reply, and what is not written yet is not told of."""
-    redis = connect(redis_url, tmp_path)
-    pipeline = Pipeline(redis)
-    prefix = Prefix(load_script("overdue"), script_keys("acme", ()))
-    await pipeline.run(prefix, ["1"])
     redis_server.pause()
     told = asyncio.Event()
-    reply = pipeline.submit(prefix.command(["1"]), prefix.script, told.set)
+    reply = pipelined.submit(told.set)
     assert not told.is_set()
     await asyncio.wait_for(told.wait(), 30)
     assert not reply.done()
     redis_server.resume()
     await reply
-    await pipeline.close()
-    await redis.aclose()
 
 
 async def test_a_cancelled_hold_is_given_back(ledger: Ledger) -> None:
