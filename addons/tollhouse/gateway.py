@@ -667,7 +667,8 @@ class Gateway:
         cut: behind this nobody could settle it."""
         if await self.journey.drained(_CUT_S):
             return
-        log.warning("%d calls do not end; they are cut", self.journey.cut())
+        cut = self.journey.cut()
+        log.warning("%d calls did not end when they were told to; they are cut, and settled", cut)
         if not await self.journey.drained(_SETTLE_S):
             log.error(
                 "%d calls did not end; their holds will be charged when they expire",
